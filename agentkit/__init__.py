@@ -1,0 +1,1 @@
+"""agentkit: retrieval-augmented, tool-calling agents on models inside the process."""
