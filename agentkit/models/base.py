@@ -13,6 +13,7 @@ from agentkit.retrieval import Document
 from agentkit.tools import ToolDefinition
 
 __all__ = [
+    "UNREADABLE_CALL",
     "CallDelta",
     "CallParsed",
     "FinishReason",
@@ -26,6 +27,9 @@ __all__ = [
     "Usage",
     "generate",
 ]
+
+UNREADABLE_CALL = "unreadable_call"
+"""Stands for the name of a call whose text names no function."""
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "stop_string"]
 """Why a turn ended: by itself, after its calls, at the token limit, or at a stop string."""
@@ -206,15 +210,14 @@ class ModelResponse:
     """Time that it took."""
 
     def to_message(self) -> AssistantMessage:
-        """The turn as a message: every call that names a function, malformed ones as text."""
+        """The turn as a message; a call that could not be read keeps its text as arguments."""
         calls = tuple(
             ToolCall(
-                name=call.name,
+                name=call.name or UNREADABLE_CALL,
                 arguments=call.raw if call.arguments is None else call.arguments,
                 id=call.id,
             )
             for call in self.calls
-            if call.name
         )
         return AssistantMessage(self.text, calls, self.generation)
 

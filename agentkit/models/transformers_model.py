@@ -117,9 +117,7 @@ class TransformersModel:
             loop.call_soon_threadsafe(events.put_nowait, item)
 
         asked = time.perf_counter()
-        work = loop.run_in_executor(
-            self._executor, lambda: self._work(request, cancelled, put, asked)
-        )
+        work = self._executor.submit(self._work, request, cancelled, put, asked)
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, BaseException):
@@ -128,8 +126,8 @@ class TransformersModel:
         finally:
             # Nothing may go on behind the caller's back: at most one forward pass is waited for.
             cancelled.set()
-            if not work.cancel() or not work.cancelled():
-                await asyncio.shield(asyncio.wait([work]))
+            if not work.cancel():
+                await asyncio.shield(asyncio.wrap_future(work))
 
     async def aclose(self) -> None:
         """Wait for the turn at work, then free the model and its caches."""
