@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from agentkit.engine.grammar import number_runs_away
 from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
 from agentkit.errors import ContextLengthError, UserError
@@ -31,6 +32,8 @@ __all__ = ["Turn"]
 
 _CLOSING_MARGIN = 4
 """Tokens kept in hand when a call is brought to its end before the token limit."""
+_NEAR_LIMIT = 96
+"""Spare tokens below which each token is only taken if the call can still be finished after it."""
 
 
 class Turn:
@@ -65,6 +68,7 @@ class Turn:
         self._max_tokens = request.sampling.max_tokens
         self._call_tokens = 0  # what the shortest call takes
         self._next_closing_check = 0
+        self._near_limit = False
         self._sampled = self._forced = 0
         self._seconds = {"queue": queued}
 
@@ -118,11 +122,10 @@ class Turn:
             with self._timed(phase):
                 logits = self._engine.forward(cache, self._pending, cancelled=self._cancelled)
             self._pending, phase = [], "decode"
-            token = self._choose(logits)
-            self._sampled += 1
-            if token in self._engine.eos_ids:
+            tokens = self._next_tokens(logits)
+            if tokens[0] in self._engine.eos_ids:
                 return "stop"
-            yield from self._accept([token])
+            yield from self._accept(tokens)
             if self._output.stopped:
                 return "stop_string"
             if (
@@ -191,27 +194,50 @@ class Turn:
         if written < self._next_closing_check or self._constraint.may_end:
             return []
         tokens = self._constraint.shortest_end()
-        room = self._room()
-        if tokens is None or len(tokens) > room:
+        if tokens is None:
             return []
-        slack = room - len(tokens) - _CLOSING_MARGIN
+        slack = self._room() - len(tokens) - _CLOSING_MARGIN
+        self._near_limit = slack < _NEAR_LIMIT
         if slack > 0:
-            self._next_closing_check = written + max(1, slack // 2)
+            self._next_closing_check = written + (1 if self._near_limit else slack // 2)
             return []
         self._constraint.advance(tokens)
         return tokens
 
-    def _choose(self, logits: torch.Tensor) -> int:
+    def _next_tokens(self, logits: torch.Tensor) -> list[int]:
+        """Choose the next token; or several, where a call has to be brought to its end."""
+        self._sampled += 1
+        if self._constraint is None:
+            return [self._next_free_token(logits)]
+        with self._timed("grammar"):
+            allowed = self._constraint.allowed(logits.device)
         seen = self._output.token_ids
-        if self._constraint is not None:
-            with self._timed("grammar"):
-                allowed = self._constraint.allowed(logits.device)
+        token = self._sampler(logits, seen=seen, allowed=allowed)
+        while token not in self._engine.eos_ids and number_runs_away(
+            self._output.with_token(token)
+        ):
+            allowed[token] = False
+            if not allowed.any():
+                break
             token = self._sampler(logits, seen=seen, allowed=allowed)
-            if token not in self._engine.eos_ids:
-                self._constraint.advance([token])
-            return token
+        if token in self._engine.eos_ids:
+            return [token]
+        if self._near_limit:
+            with self._timed("grammar"):
+                fits = self._constraint.fits(token, self._room())
+                end = None if fits else self._constraint.shortest_end()
+            if end and len(end) <= self._room():
+                self._sampled -= 1
+                self._forced += len(end)
+                self._constraint.advance(end)
+                return end
+        self._constraint.advance([token])
+        return [token]
+
+    def _next_free_token(self, logits: torch.Tensor) -> int:
+        seen = self._output.token_ids
         token = self._sampler(logits, seen=seen)
-        if self._may_call:
+        if self._may_call or not self._output.would_open_call(token):
             return token
         allowed = torch.ones_like(logits, dtype=torch.bool)
         while self._output.would_open_call(token):

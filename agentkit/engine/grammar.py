@@ -8,9 +8,12 @@ package without a compiler or triton behind it.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import random
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,12 +29,15 @@ from agentkit.errors import ModelError
 if TYPE_CHECKING:
     from agentkit.tools import ToolDefinition
 
-__all__ = ["CallConstraint", "GrammarCompiler"]
+__all__ = ["CallConstraint", "GrammarCompiler", "number_runs_away"]
 
 logger = logging.getLogger(__name__)
 
 MAX_CALLS_PER_TURN = 8
 """A small model that falls into repeating its call is stopped here."""
+
+_NUMBER_TAIL = re.compile(r"-?\d[\d.]*(?:[eE][+-]?(\d*))?$")
+_MAX_NUMBER_CHARS = 40
 
 # The layout of Granite's own calls, so that constrained text reads as the model learnt it.
 _JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -55,18 +61,12 @@ class GrammarCompiler:
         self._tokenizer: LLTokenizer = from_tokenizer(
             tokenizer, n_vocab=vocab_size, eos_token=list(eos_ids)
         )
-        added = tokenizer.get_added_vocab()
-        special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        # llguidance knows special tokens by number only; others are text like any text.
-        self._tags = tuple(
-            f"<[{added[tag]}]>" if added.get(tag) in special else json.dumps(tag)
-            for tag in (TOOL_CALL_START, TOOL_CALL_END)
-        )
-        self._closers = [
-            found[0]
-            for text in ("}", "]", '"', "0", "1")
-            if len(found := self._tokenizer.tokenize_str(text)) == 1
-        ]
+        self._tags = tuple(self._tag(tokenizer, tag) for tag in (TOOL_CALL_START, TOOL_CALL_END))
+        self.single_characters = {
+            chr(code): found[0]
+            for code in range(32, 127)
+            if len(found := self._tokenizer.tokenize_str(chr(code))) == 1
+        }
         self._grammars = lru_cache(maxsize=64)(self._grammar)
 
     def calls(
@@ -88,6 +88,17 @@ class GrammarCompiler:
                 f"{matcher.get_error()}"
             )
         return CallConstraint(matcher, self)
+
+    def decode(self, token_ids: Sequence[int]) -> bytes:
+        """The bytes that tokens stand for."""
+        return bytes(self._tokenizer.decode_bytes(list(token_ids)))
+
+    def _tag(self, tokenizer: Any, text: str) -> str:
+        """How a grammar names a tag: by number where llguidance takes its token for special."""
+        token = tokenizer.get_added_vocab().get(text)
+        if token is not None and self._tokenizer.is_special_token(token):
+            return f"<[{token}]>"
+        return json.dumps(text)
 
     def _grammar(self, schemas: tuple[tuple[str, str], ...], parallel: bool, lead: str) -> str:
         more = MAX_CALLS_PER_TURN - 1 if parallel else 0
@@ -136,6 +147,8 @@ class CallConstraint:
         self._matcher = matcher
         self._compiler = compiler
 
+        self._in_string = InString()
+
     @property
     def finished(self) -> bool:
         """Nothing more may come but the end of the turn."""
@@ -148,13 +161,16 @@ class CallConstraint:
 
     def advance(self, token_ids: Sequence[int]) -> int:
         """Take tokens; returns how many fit."""
-        return int(self._matcher.try_consume_tokens(list(token_ids)))
+        fitted = int(self._matcher.try_consume_tokens(list(token_ids)))
+        self._in_string.read(self._compiler.decode(token_ids[:fitted]))
+        return fitted
 
     def forced(self) -> list[int]:
         """The tokens that must come next, where there is no choice; they are taken."""
         tokens: list[int] = self._matcher.compute_ff_tokens()
         if tokens and not self._matcher.consume_tokens(tokens):
             raise ModelError(f"the grammar refused its own tokens: {self._matcher.get_error()}")
+        self._in_string.read(self._compiler.decode(tokens))
         return tokens
 
     def allowed(self, device: torch.device) -> torch.Tensor:
@@ -173,35 +189,97 @@ class CallConstraint:
             limit: Tokens after which an attempt is given up.
         """
         for attempt in range(4):
-            tokens = self._try_to_end(limit, random.Random(attempt) if attempt else None)
+            dice = random.Random(attempt) if attempt else None
+            tokens = self._try_to_end((), limit, dice)
             if tokens is not None:
                 return tokens
         return None
 
-    def _try_to_end(self, limit: int, dice: random.Random | None) -> list[int] | None:
+    def fits(self, token: int, room: int) -> bool:
+        """Whether a call that goes on with ``token`` can be complete within ``room`` tokens."""
+        return self._try_to_end((token,), room, None) is not None
+
+    def _try_to_end(
+        self, start: tuple[int, ...], limit: int, dice: random.Random | None
+    ) -> list[int] | None:
         matcher = self._matcher.deep_copy()
+        in_string = copy.copy(self._in_string)
+        used: Counter[int] = Counter()
         tokens: list[int] = []
-        while len(tokens) < limit:
+        step = list(start)
+        while len(tokens) <= limit:
+            if step:
+                if not matcher.consume_tokens(step):
+                    return None
+                in_string.read(self._compiler.decode(step))
+                tokens += step
+            elif matcher.is_error():
+                return None
             if matcher.is_stopped() or matcher.is_accepting():
-                return None if matcher.is_error() else tokens
-            forced = matcher.compute_ff_tokens()
-            if not forced:
+                return tokens if not matcher.is_error() and len(tokens) <= limit else None
+            step = matcher.compute_ff_tokens()
+            if not step:
                 bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
                 mask = np.unpackbits(bits, bitorder="little")
-                forced = [self._closing_token(mask, dice)]
-            if forced[0] < 0 or not matcher.consume_tokens(forced):
-                return None
-            tokens += forced
+                token = self._closing_token(mask, bool(in_string), used, dice)
+                if token is None:
+                    return None
+                used[token] += 1
+                step = [token]
         return None
 
-    def _closing_token(self, mask: np.ndarray[Any, Any], dice: random.Random | None) -> int:
-        for token in self._compiler._closers:
-            if mask[token] and not (dice and token in self._compiler._closers[3:]):
+    def _closing_token(
+        self,
+        mask: np.ndarray[Any, Any],
+        in_string: bool,
+        used: Counter[int],
+        dice: random.Random | None,
+    ) -> int | None:
+        characters = self._compiler.single_characters
+        for text in '"' if in_string else '}],"1':
+            token = characters.get(text)
+            if token is not None and mask[token] and not (dice and text == "1"):
                 return token
-        allowed = np.flatnonzero(mask)
-        if not len(allowed):
-            return -1
-        return int(dice.choice(allowed.tolist()) if dice else allowed[0])
+        # A pattern or a number that needs more. What was used least comes first, so that the
+        # one character that a pattern waits for is not passed over for ever; punctuation
+        # before digits before letters, since formats hinge on it.
+        allowed = [token for token in characters.values() if mask[token]]
+        if dice:
+            dice.shuffle(allowed)
+        if not allowed:
+            allowed = np.flatnonzero(mask)[:1].tolist()
+        return min(allowed, key=used.__getitem__, default=None)
+
+
+class InString:
+    """Whether JSON text read so far ends inside a string; true of it as a bool."""
+
+    def __init__(self) -> None:
+        self._inside = self._escaped = False
+
+    def __bool__(self) -> bool:
+        return self._inside
+
+    def read(self, text: bytes) -> None:
+        """Go on reading."""
+        for byte in text:
+            if self._escaped:
+                self._escaped = False
+            elif byte == ord("\\"):
+                self._escaped = self._inside
+            elif byte == ord('"'):
+                self._inside = not self._inside
+
+
+def number_runs_away(text: str) -> bool:
+    """Whether ``text`` ends in a number too long, or with too large an exponent, to be meant.
+
+    JSON sets numbers no bounds, but a float does, and a model that repeats a digit never stops.
+    """
+    number = _NUMBER_TAIL.search(text[-3 * _MAX_NUMBER_CHARS :])
+    if number is None:
+        return False
+    return len(number[0]) > _MAX_NUMBER_CHARS or len(number[1] or "") > 2
 
 
 def _schema_json(schema: Mapping[str, Any]) -> str:

@@ -80,8 +80,11 @@ class TurnOutput:
 
     def would_open_call(self, token: int) -> bool:
         """Whether this token would complete ``<tool_call>``."""
-        tail = self._text[-len(TOOL_CALL_START) :]
-        return TOOL_CALL_START in tail + self._codec.decode([token])
+        return TOOL_CALL_START in self.with_token(token)
+
+    def with_token(self, token: int) -> str:
+        """The end of the text as it would be with one more token."""
+        return self._text[-160:] + self._codec.decode([token])
 
     def opened_call(self) -> tuple[str, list[int]] | None:
         """If the last token completed ``<tool_call>``: the tokens that spell it.

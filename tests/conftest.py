@@ -1,0 +1,39 @@
+"""Shared fixtures: the real embedded model, and Granite's real architecture with random weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# No test may reach for the network; what is not on this machine is not there.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from agentkit import TransformersModel
+from support import granite_model
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[TransformersModel]:
+    """SmolLM2-135M-Instruct, as users get it, in float32."""
+    model = TransformersModel("embedded", dtype="float32")
+    yield model.load()
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def granite() -> Iterator[TransformersModel]:
+    """Dense Granite 4.0 with random weights."""
+    model = granite_model(hybrid=False)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def granite_hybrid() -> Iterator[TransformersModel]:
+    """Hybrid Granite 4.0 (Mamba-2 and attention layers) with random weights."""
+    model = granite_model(hybrid=True)
+    yield model
+    model.close()
