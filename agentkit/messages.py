@@ -168,7 +168,9 @@ def message_from_dict(data: Mapping[str, Any], *, where: str = "message") -> Mes
     if role == "user":
         return UserMessage(content)
     if role == "tool":
-        return ToolMessage(content, str(data.get("tool_call_id") or ""), data.get("name") or "")
+        return ToolMessage(
+            content, str(data.get("tool_call_id") or ""), str(data.get("name") or "")
+        )
     if role == "assistant":
         calls = data.get("tool_calls") or ()
         if not isinstance(calls, Sequence) or isinstance(calls, str):
