@@ -80,7 +80,9 @@ def test_the_definition_comes_from_name_docstring_and_annotations() -> None:
         of a city.
 
         Use it for the
-        next days only.
+        next days only:
+        - not for today
+        - not for next month
 
         Args:
             city: Name of
