@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from agentkit._schemas import echo, json_path
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
+from agentkit_tools._explain import explain
 from agentkit_tools._parameters import model_parameters
 from agentkit_tools._signature import caller_namespace, read_docs, read_signature, unwrap
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from collections.abc import Callable, Mapping
 
 __all__ = ["FunctionTool", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_MAX_ERRORS = 5
 
 
 class FunctionTool(Generic[P, R]):
@@ -117,7 +114,7 @@ class FunctionTool(Generic[P, R]):
         try:
             model = signature.model.model_validate(dict(arguments))
         except ValidationError as error:
-            raise ToolError(_explain(error, arguments)) from error
+            raise ToolError(explain(error, arguments)) from error
         # Defaults are left to the function, which then sees its own objects.
         given = model.model_fields_set | signature.always_passed
         return {name: getattr(model, f) for f, name in signature.names.items() if f in given}
@@ -228,32 +225,3 @@ def _guard_stop_iteration(function: Callable[..., Any], values: Mapping[str, Any
     except StopIteration as error:
         # A future cannot carry StopIteration: the awaiting task would never wake up.
         raise RuntimeError("the function raised StopIteration") from error
-
-
-def _explain(error: ValidationError, arguments: Mapping[str, Any]) -> str:
-    lines = []
-    for item in error.errors(include_url=False, include_context=False)[:_MAX_ERRORS]:
-        path = json_path(_locate(item["loc"], arguments))
-        message = item["msg"].removeprefix("Value error, ")
-        message = message.removeprefix("Assertion failed, ")[:200]
-        if item["type"] == "missing":
-            lines.append(f"{path}: missing; it is required")
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown argument")
-        else:
-            lines.append(f"{path}: got {echo(item['input'])}; {message[:1].lower()}{message[1:]}")
-    return "\n".join(lines)
-
-
-def _locate(location: tuple[int | str, ...], arguments: Mapping[str, Any]) -> list[int | str]:
-    """Pydantic's location without the names of a union's members, which are no keys."""
-    value: Any = arguments
-    path: list[int | str] = []
-    for index, part in enumerate(location):
-        try:
-            value = value[part]
-        except (LookupError, TypeError):
-            if index < len(location) - 1 or not isinstance(value, Mapping):
-                continue
-        path.append(part)
-    return path
