@@ -7,6 +7,7 @@ import contextvars
 import datetime as dt
 import enum
 import functools
+import inspect
 import subprocess
 import sys
 import threading
@@ -119,7 +120,7 @@ def test_the_definition_comes_from_name_docstring_and_annotations() -> None:
         },
     }
     assert get_weather("Oslo", days=2) == "Oslo 2"
-    assert get_weather.__name__ == "get_weather"
+    assert inspect.unwrap(get_weather).__name__ == "get_weather"
     assert get_weather.__doc__ is not None
 
 
@@ -303,6 +304,25 @@ def test_the_context_is_injected_and_not_shown() -> None:
 
     assert list(probe.definition.parameters["properties"]) == ["a"]
     assert call(probe, a=1) == "ann 1"
+
+
+def test_annotations_may_name_local_classes() -> None:
+    class Size(enum.Enum):
+        SMALL = "small"
+
+    @tool(name="resize")
+    def probe(size: Size, other: list[Size] | None = None) -> Any:
+        return size, other
+
+    assert call(probe, size="small", other=["small"]) == (Size.SMALL, [Size.SMALL])
+
+
+def test_the_context_may_be_imported_for_type_checking_only() -> None:
+    names: dict[str, Any] = {}
+    exec("def probe(c: 'ToolContext | None', n: int): return (c.deps, n)", names)
+    made = tool(names["probe"])
+    assert list(made.definition.parameters["properties"]) == ["n"]
+    assert call(made, n=1) == ({"user": "ann"}, 1)
 
 
 def test_sync_functions_run_in_a_thread_with_the_context_variables() -> None:

@@ -251,6 +251,11 @@ def test_path_arguments_that_climb_are_refused(service: Service, city: str) -> N
     assert service.requests == []
 
 
+def test_a_missing_path_argument_is_named() -> None:
+    tool = make("http://127.0.0.1:9/{city}", parameters=CITY)
+    assert failure(tool) == "$.city: missing; it is required"
+
+
 def test_arguments_that_cannot_be_sent_are_refused(service: Service) -> None:
     two = {"properties": {"a": {"type": "string"}, "b": {"type": "string"}}, "required": ["a", "b"]}
     side_by_side = make(service.url + "/{a}{b}/x", parameters=two)

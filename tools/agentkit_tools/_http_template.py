@@ -107,13 +107,15 @@ def fill_url(url: str, arguments: Mapping[str, Any]) -> str:
         arguments: By name; all that the template names.
 
     Raises:
-        ToolError: An argument is empty or would climb out of its place in the path.
+        ToolError: An argument is missing or empty, or would climb out of its place in the path.
     """
     filled = []
     for text, name in _split(url, ""):
         filled.append(text)
         if name is None:
             continue
+        if name not in arguments:
+            raise ToolError(f"$.{name}: missing; it is required")
         value = text_of(arguments[name])
         if not value:
             raise ToolError(f"$.{name}: must not be empty")
