@@ -1,1 +1,187 @@
-"""agentkit: retrieval-augmented, tool-calling agents on models inside the process."""
+"""agentkit: retrieval-augmented, tool-calling agents on models inside the process.
+
+Everything public is here; each name is imported when it is first used, so that
+``import agentkit`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit.agent import Agent
+    from agentkit.chat_format import CHATML, GRANITE, ChatFormat, PromptBuilder
+    from agentkit.errors import (
+        AgentkitError,
+        ContextLengthError,
+        IndexFormatError,
+        InvalidToolCallError,
+        LimitExceededError,
+        MessageError,
+        MissingExtraError,
+        ModelBehaviorError,
+        ModelError,
+        ModelLoadError,
+        RetrievalError,
+        RunError,
+        SchemaError,
+        ScriptError,
+        ToolError,
+        ToolExecutionError,
+        ToolTimeoutError,
+        UserError,
+    )
+    from agentkit.events import (
+        CallDelta,
+        Event,
+        Retrieval,
+        Retry,
+        RunFinished,
+        StepFinished,
+        TextDelta,
+        ToolCallStarted,
+        ToolResult,
+    )
+    from agentkit.limits import Limits
+    from agentkit.messages import (
+        AssistantMessage,
+        Message,
+        SystemMessage,
+        ToolCall,
+        ToolMessage,
+        UserMessage,
+    )
+    from agentkit.models.base import (
+        Model,
+        ModelRequest,
+        ModelResponse,
+        Sampling,
+        Timings,
+        Usage,
+    )
+    from agentkit.models.scripted import ScriptedModel
+    from agentkit.models.transformers_model import TransformersModel
+    from agentkit.parsing import ParsedCall, ToolCallParser, parse_output
+    from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
+    from agentkit.retrieval import Document, Retriever, RetrieverTool, ScoredDocument
+    from agentkit.tokenizer_template import TokenizerTemplate
+    from agentkit.tools import Tool, ToolContext, ToolDefinition, ToolOutput
+    from agentkit_retrievers import FaissRetriever
+    from agentkit_tools import FunctionTool, HTTPTool, tool
+
+_MODULES = {
+    "agentkit.agent": "Agent",
+    "agentkit.chat_format": "CHATML GRANITE ChatFormat PromptBuilder",
+    "agentkit.errors": (
+        "AgentkitError ContextLengthError IndexFormatError InvalidToolCallError "
+        "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
+        "ModelLoadError RetrievalError RunError SchemaError ScriptError ToolError "
+        "ToolExecutionError ToolTimeoutError UserError"
+    ),
+    "agentkit.events": (
+        "CallDelta Event Retrieval Retry RunFinished StepFinished TextDelta ToolCallStarted "
+        "ToolResult"
+    ),
+    "agentkit.limits": "Limits",
+    "agentkit.messages": (
+        "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage"
+    ),
+    "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings Usage",
+    "agentkit.models.scripted": "ScriptedModel",
+    "agentkit.models.transformers_model": "TransformersModel",
+    "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
+    "agentkit.result": "CallRecord RetrievalRecord RunResult StepRecord",
+    "agentkit.retrieval": "Document Retriever RetrieverTool ScoredDocument",
+    "agentkit.tokenizer_template": "TokenizerTemplate",
+    "agentkit.tools": "Tool ToolContext ToolDefinition ToolOutput",
+    # Re-exported for convenience; the core itself needs neither package.
+    "agentkit_retrievers": "FaissRetriever",
+    "agentkit_tools": "FunctionTool HTTPTool tool",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CHATML",
+    "GRANITE",
+    "Agent",
+    "AgentkitError",
+    "AssistantMessage",
+    "CallDelta",
+    "CallRecord",
+    "ChatFormat",
+    "ContextLengthError",
+    "Document",
+    "Event",
+    "FaissRetriever",
+    "FunctionTool",
+    "HTTPTool",
+    "IndexFormatError",
+    "InvalidToolCallError",
+    "LimitExceededError",
+    "Limits",
+    "Message",
+    "MessageError",
+    "MissingExtraError",
+    "Model",
+    "ModelBehaviorError",
+    "ModelError",
+    "ModelLoadError",
+    "ModelRequest",
+    "ModelResponse",
+    "ParsedCall",
+    "PromptBuilder",
+    "Retrieval",
+    "RetrievalError",
+    "RetrievalRecord",
+    "Retriever",
+    "RetrieverTool",
+    "Retry",
+    "RunError",
+    "RunFinished",
+    "RunResult",
+    "Sampling",
+    "SchemaError",
+    "ScoredDocument",
+    "ScriptError",
+    "ScriptedModel",
+    "StepFinished",
+    "StepRecord",
+    "SystemMessage",
+    "TextDelta",
+    "Timings",
+    "TokenizerTemplate",
+    "Tool",
+    "ToolCall",
+    "ToolCallParser",
+    "ToolCallStarted",
+    "ToolContext",
+    "ToolDefinition",
+    "ToolError",
+    "ToolExecutionError",
+    "ToolMessage",
+    "ToolOutput",
+    "ToolResult",
+    "ToolTimeoutError",
+    "TransformersModel",
+    "Usage",
+    "UserError",
+    "UserMessage",
+    "parse_output",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

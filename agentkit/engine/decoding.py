@@ -1,0 +1,261 @@
+"""Writing one assistant turn, token by token."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from agentkit.engine.output import TurnOutput
+from agentkit.engine.sampling import Sampler
+from agentkit.errors import ContextLengthError, UserError
+from agentkit.models.base import (
+    FinishReason,
+    ModelEvent,
+    ModelRequest,
+    ModelResponse,
+    Timings,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from agentkit.engine.engine import InferenceEngine
+    from agentkit.engine.grammar import CallConstraint
+    from agentkit.engine.kv_cache import KVCache
+
+__all__ = ["Turn"]
+
+_CLOSING_MARGIN = 4
+"""Tokens kept in hand when a call is brought to its end before the token limit."""
+
+
+class Turn:
+    """One request being answered.
+
+    The turn begins as free text. At ``<tool_call>`` (at once, where a call is required) the
+    grammar takes over until the turn ends: after a call only further calls may come.
+
+    Args:
+        engine: What runs the model.
+        request: What to answer.
+        cancelled: Set from another thread to give up; looked at before each forward pass.
+        queued: Seconds that the request has waited already.
+    """
+
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        request: ModelRequest,
+        *,
+        cancelled: threading.Event | None = None,
+        queued: float = 0.0,
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._cancelled = cancelled or threading.Event()
+        self._sampler = Sampler(request.sampling, engine.device)
+        self._output = TurnOutput(engine.codec, stop=request.sampling.stop)
+        self._constraint: CallConstraint | None = None
+        self._may_call = bool(request.tools) and request.tool_choice != "none"
+        self._pending: list[int] = []
+        self._max_tokens = request.sampling.max_tokens
+        self._call_tokens = 0  # what the shortest call takes
+        self._next_closing_check = 0
+        self._sampled = self._forced = 0
+        self._seconds = {"queue": queued}
+
+    def run(self) -> Iterator[ModelEvent]:
+        """Write the turn; the last event is its :class:`ModelResponse`.
+
+        Raises:
+            ContextLengthError: The prompt leaves no room in the context window.
+            Cancelled: The turn was given up.
+        """
+        request, engine = self._request, self._engine
+        with self._timed("render"):
+            prompt = engine.chat_format.render(
+                request.messages, tools=request.tools, documents=request.documents
+            )
+            prompt_ids = engine.codec.encode(prompt)
+            self._fit_context(len(prompt_ids))
+            cache = engine.caches.take(prompt_ids)
+        reused = len(cache.token_ids)
+        self._pending = prompt_ids[reused:]
+        try:
+            finish = yield from self._write(cache)
+        finally:
+            engine.caches.put(cache)
+        yield from self._output.finish()
+        usage = Usage(
+            prefilled_tokens=len(prompt_ids) - reused,
+            reused_tokens=reused,
+            sampled_tokens=self._sampled,
+            forced_tokens=self._forced,
+        )
+        yield ModelResponse(
+            text=self._output.visible_text,
+            calls=tuple(self._output.calls),
+            generation=self._output.generation(),
+            finish_reason="tool_calls" if self._output.calls and finish == "stop" else finish,
+            usage=usage,
+            timings=Timings(**self._seconds),
+        )
+
+    def _write(self, cache: KVCache) -> Generator[ModelEvent, None, FinishReason]:
+        if self._request.constrain and self._request.tool_choice not in ("auto", "none"):
+            self._open_required_call()
+        phase = "prefill"
+        while True:
+            yield from self._take_forced()
+            if self._calls_are_over():
+                return "stop"
+            if self._room() <= 0:
+                return "length"
+            with self._timed(phase):
+                logits = self._engine.forward(cache, self._pending, cancelled=self._cancelled)
+            self._pending, phase = [], "decode"
+            token = self._choose(logits)
+            self._sampled += 1
+            if token in self._engine.eos_ids:
+                return "stop"
+            yield from self._accept([token])
+            if self._output.stopped:
+                return "stop_string"
+            if (
+                self._constraint is None
+                and self._may_call
+                and self._request.constrain
+                and not self._watch_for_call()
+            ):
+                return "length"
+
+    def _room(self) -> int:
+        """Tokens that may still be written."""
+        return self._max_tokens - len(self._output.token_ids)
+
+    def _calls_are_over(self) -> bool:
+        """Whether no further call may come, or none would fit."""
+        if self._constraint is None or not self._constraint.may_end:
+            return False
+        return self._constraint.finished or self._room() < self._call_tokens + _CLOSING_MARGIN
+
+    def _fit_context(self, prompt_tokens: int) -> None:
+        room = self._engine.context_length - prompt_tokens
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt has {prompt_tokens} tokens and the model's context window holds "
+                f"{self._engine.context_length}; shorten the conversation, pass fewer or smaller "
+                "documents (top_k), or use a model with a longer context"
+            )
+        self._max_tokens = min(self._max_tokens, room)
+
+    def _start_calls(self, lead: str = "") -> CallConstraint:
+        choice = self._request.tool_choice
+        tools = [t for t in self._request.tools if choice in ("auto", "required", t.name)]
+        with self._timed("grammar"):
+            constraint = self._engine.grammar.calls(
+                tools, parallel=self._request.parallel_tool_calls, lead=lead
+            )
+            self._call_tokens = len(constraint.shortest_end() or ())
+        return constraint
+
+    def _open_required_call(self) -> None:
+        self._constraint = self._start_calls()
+        self._output.free_text = False
+        if self._call_tokens > self._max_tokens:
+            raise UserError(
+                f"max_tokens is {self._max_tokens}, but the shortest call of the tools takes "
+                f"{self._call_tokens} tokens; raise Sampling.max_tokens"
+            )
+
+    def _take_forced(self) -> Iterator[ModelEvent]:
+        """Append the tokens that the grammar leaves no choice about, without sampling."""
+        if self._constraint is None or self._constraint.finished:
+            return
+        with self._timed("grammar"):
+            tokens = self._constraint.forced() or self._closing_tokens()
+        self._forced += len(tokens)
+        yield from self._accept(tokens)
+
+    def _closing_tokens(self) -> list[int]:
+        """Near the token limit: the tokens that bring an open call to its end.
+
+        How many those are is only looked up now and then; the closer the limit, the oftener.
+        """
+        assert self._constraint is not None
+        written = len(self._output.token_ids)
+        if written < self._next_closing_check or self._constraint.may_end:
+            return []
+        tokens = self._constraint.shortest_end()
+        room = self._room()
+        if tokens is None or len(tokens) > room:
+            return []
+        slack = room - len(tokens) - _CLOSING_MARGIN
+        if slack > 0:
+            self._next_closing_check = written + max(1, slack // 2)
+            return []
+        self._constraint.advance(tokens)
+        return tokens
+
+    def _choose(self, logits: torch.Tensor) -> int:
+        seen = self._output.token_ids
+        if self._constraint is not None:
+            with self._timed("grammar"):
+                allowed = self._constraint.allowed(logits.device)
+            token = self._sampler(logits, seen=seen, allowed=allowed)
+            if token not in self._engine.eos_ids:
+                self._constraint.advance([token])
+            return token
+        token = self._sampler(logits, seen=seen)
+        if self._may_call:
+            return token
+        allowed = torch.ones_like(logits, dtype=torch.bool)
+        while self._output.would_open_call(token):
+            allowed[token] = False
+            token = self._sampler(logits, seen=seen, allowed=allowed)
+        return token
+
+    def _accept(self, tokens: list[int]) -> Iterator[ModelEvent]:
+        self._pending += tokens
+        for token in tokens:
+            yield from self._output.push(token)
+
+    def _watch_for_call(self) -> bool:
+        """Hand over to the grammar once the model has opened a call.
+
+        The tag's last token may reach beyond it. What reaches beyond is kept if the grammar
+        can go on from there; otherwise that token, which no forward pass has seen yet, is
+        taken back and the grammar completes the tag.
+
+        Returns:
+            False if a call was opened that cannot be finished within the token limit.
+        """
+        opened = self._output.opened_call()
+        if opened is None:
+            return True
+        lead, tokens = opened
+        constraint = self._start_calls(lead)
+        if self._call_tokens > self._room() + len(tokens):
+            self._output.take_back()
+            return False
+        fitted = constraint.advance(tokens)
+        if fitted < len(tokens) - 1:
+            return True  # These tokens do not spell the tag; parser and validation remain.
+        if fitted == len(tokens) - 1:
+            self._output.take_back()
+            self._pending.pop()
+        self._constraint = constraint
+        self._output.free_text = False
+        return True
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,229 @@
+"""Grammars for tool calls: every token of a call is chosen under the tools' schemas.
+
+The grammars are llguidance's. It was chosen over xgrammar because it compiles a schema in
+milliseconds without a pass over the vocabulary (agents bring new schemas at every run), covers
+more of JSON Schema, brings its own tokens-to-force with canonical tokenization, and is one small
+package without a compiler or triton behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+
+from agentkit.chat_format import TOOL_CALL_END, TOOL_CALL_START
+from agentkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from agentkit.tools import ToolDefinition
+
+__all__ = ["CallConstraint", "GrammarCompiler"]
+
+logger = logging.getLogger(__name__)
+
+MAX_CALLS_PER_TURN = 8
+"""A small model that falls into repeating its call is stopped here."""
+
+# The layout of Granite's own calls, so that constrained text reads as the model learnt it.
+_JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Keywords beside which a missing additionalProperties may not be read as false.
+_OPEN_ENDED = ("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref")
+_COMBINING = ("allOf", "anyOf", "oneOf", "not", "if", "$ref", "dependentSchemas")
+
+
+class GrammarCompiler:
+    """Makes constraints for one model's tokenizer.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        vocab_size: Width of the model's logits.
+        eos_ids: Tokens that end a turn.
+    """
+
+    def __init__(self, tokenizer: Any, *, vocab_size: int, eos_ids: Sequence[int]) -> None:
+        self.vocab_size = vocab_size
+        self.eos_ids = tuple(eos_ids)
+        self._tokenizer: LLTokenizer = from_tokenizer(
+            tokenizer, n_vocab=vocab_size, eos_token=list(eos_ids)
+        )
+        added = tokenizer.get_added_vocab()
+        special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        # llguidance knows special tokens by number only; others are text like any text.
+        self._tags = tuple(
+            f"<[{added[tag]}]>" if added.get(tag) in special else json.dumps(tag)
+            for tag in (TOOL_CALL_START, TOOL_CALL_END)
+        )
+        self._closers = [
+            found[0]
+            for text in ("}", "]", '"', "0", "1")
+            if len(found := self._tokenizer.tokenize_str(text)) == 1
+        ]
+        self._grammars = lru_cache(maxsize=64)(self._grammar)
+
+    def calls(
+        self, tools: Sequence[ToolDefinition], *, parallel: bool, lead: str = ""
+    ) -> CallConstraint:
+        """A constraint for one or more calls of ``tools``, from ``<tool_call>`` to the turn's end.
+
+        Args:
+            tools: What may be called.
+            parallel: Whether more calls may follow the first.
+            lead: Text that stands before the first tag within its first token.
+        """
+        schemas = tuple((tool.name, _schema_json(tool.parameters)) for tool in tools)
+        grammar = self._grammars(schemas, parallel, lead)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            raise ModelError(
+                f"no grammar could be made for the tools {', '.join(t.name for t in tools)}: "
+                f"{matcher.get_error()}"
+            )
+        return CallConstraint(matcher, self)
+
+    def _grammar(self, schemas: tuple[tuple[str, str], ...], parallel: bool, lead: str) -> str:
+        more = MAX_CALLS_PER_TURN - 1 if parallel else 0
+        names = " | ".join(f"call_{i}" for i in range(len(schemas)))
+        start, end = self._tags
+        rules = [
+            "%llguidance {}",
+            f'start: {json.dumps(lead) if lead else ""} call ("\\n" call){{0,{more}}}'
+            if more
+            else f"start: {json.dumps(lead) if lead else ''} call",
+            f'call: {start} "\\n{{\\"name\\": \\"" ({names}) "}}\\n" {end}',
+        ]
+        for i, (name, schema) in enumerate(schemas):
+            rules.append(f'call_{i}: {json.dumps(name)} "\\", \\"arguments\\": " arguments_{i}')
+            rules.append(f"arguments_{i}: %json {self._usable(name, schema)}")
+        return LLMatcher.grammar_from_lark("\n".join(rules))
+
+    def _usable(self, name: str, schema: str) -> str:
+        """The schema, or the nearest that llguidance can follow; validation checks the rest."""
+        attempts: list[Mapping[str, Any]] = [
+            json.loads(schema),
+            {**json.loads(schema), "x-guidance": {**_JSON_LAYOUT, "lenient": True}},
+            {"type": "object", "x-guidance": _JSON_LAYOUT},
+        ]
+        problem = ""
+        for attempt in attempts:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(attempt))
+            failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
+            if not failed:
+                if problem:
+                    logger.warning(
+                        "tool %r: its schema is only partly enforced while sampling (%s); "
+                        "calls are still validated against all of it",
+                        name,
+                        problem,
+                    )
+                return json.dumps(attempt)
+            problem = problem or "; ".join(messages)
+        raise ModelError(f"no grammar could be made for the tool {name!r}: {problem}")
+
+
+class CallConstraint:
+    """Where one turn stands within its grammar."""
+
+    def __init__(self, matcher: LLMatcher, compiler: GrammarCompiler) -> None:
+        self._matcher = matcher
+        self._compiler = compiler
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more may come but the end of the turn."""
+        return bool(self._matcher.is_stopped())
+
+    @property
+    def may_end(self) -> bool:
+        """The text so far is a complete sequence of calls."""
+        return bool(self._matcher.is_stopped() or self._matcher.is_accepting())
+
+    def advance(self, token_ids: Sequence[int]) -> int:
+        """Take tokens; returns how many fit."""
+        return int(self._matcher.try_consume_tokens(list(token_ids)))
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, where there is no choice; they are taken."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        if tokens and not self._matcher.consume_tokens(tokens):
+            raise ModelError(f"the grammar refused its own tokens: {self._matcher.get_error()}")
+        return tokens
+
+    def allowed(self, device: torch.device) -> torch.Tensor:
+        """Which tokens may come next: bool, shape ``(vocabulary,)``."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        mask = np.unpackbits(bits, bitorder="little")[: self._compiler.vocab_size]
+        return torch.from_numpy(mask).bool().to(device)
+
+    def shortest_end(self, *, limit: int = 256) -> list[int] | None:
+        """A short way from here to a complete call, or None if none was found.
+
+        Closing brackets and quotes are taken wherever they may come, so the result is short
+        though not always the shortest. Nothing is consumed.
+
+        Args:
+            limit: Tokens after which an attempt is given up.
+        """
+        for attempt in range(4):
+            tokens = self._try_to_end(limit, random.Random(attempt) if attempt else None)
+            if tokens is not None:
+                return tokens
+        return None
+
+    def _try_to_end(self, limit: int, dice: random.Random | None) -> list[int] | None:
+        matcher = self._matcher.deep_copy()
+        tokens: list[int] = []
+        while len(tokens) < limit:
+            if matcher.is_stopped() or matcher.is_accepting():
+                return None if matcher.is_error() else tokens
+            forced = matcher.compute_ff_tokens()
+            if not forced:
+                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+                mask = np.unpackbits(bits, bitorder="little")
+                forced = [self._closing_token(mask, dice)]
+            if forced[0] < 0 or not matcher.consume_tokens(forced):
+                return None
+            tokens += forced
+        return None
+
+    def _closing_token(self, mask: np.ndarray[Any, Any], dice: random.Random | None) -> int:
+        for token in self._compiler._closers:
+            if mask[token] and not (dice and token in self._compiler._closers[3:]):
+                return token
+        allowed = np.flatnonzero(mask)
+        if not len(allowed):
+            return -1
+        return int(dice.choice(allowed.tolist()) if dice else allowed[0])
+
+
+def _schema_json(schema: Mapping[str, Any]) -> str:
+    return json.dumps({**_closed(schema), "x-guidance": _JSON_LAYOUT})
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with unnamed properties left out.
+
+    Where a schema lists its properties and says nothing of others, JSON Schema allows any.
+    A small model would use that freedom to invent arguments, so the grammar does not offer it;
+    every call it allows is still valid against the schema as given.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = dict(schema)
+    if any(key in schema for key in _COMBINING):
+        return closed
+    if isinstance(schema.get("properties"), Mapping):
+        closed["properties"] = {k: _closed(v) for k, v in schema["properties"].items()}
+        if not any(key in schema for key in _OPEN_ENDED):
+            closed["additionalProperties"] = False
+    if "items" in schema:
+        closed["items"] = _closed(schema["items"])
+    return closed

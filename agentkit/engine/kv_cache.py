@@ -1,0 +1,193 @@
+"""Keys and values of tokens that the model has read, kept from one step to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+__all__ = ["CacheStore", "KVCache", "common_prefix"]
+
+
+class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Attention keys and values in storage that doubles when full.
+
+    transformers' own layer copies everything it holds for each new token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._storage: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        length = self.get_seq_length()
+        end = length + key_states.shape[-2]
+        if self._storage is None or self._storage[0].shape[-2] < end:
+            self._grow(key_states, value_states, length, max(256, 2 * end))
+        assert self._storage is not None
+        for store, states in zip(self._storage, (key_states, value_states), strict=True):
+            store[..., length:end, :] = states
+        self._view(end)
+        return self.keys, self.values
+
+    def truncate(self, length: int) -> None:
+        """Forget everything past the first ``length`` tokens; the storage stays."""
+        if self.is_initialized and length < self.get_seq_length():
+            self._view(length)
+
+    def fork(self, length: int) -> _GrowingLayer:
+        """A layer of its own with a copy of the first ``length`` tokens."""
+        layer = _GrowingLayer()
+        if self.is_initialized and length:
+            layer.update(self.keys[..., :length, :], self.values[..., :length, :])
+        return layer
+
+    @property
+    def nbytes(self) -> int:
+        return sum(store.nbytes for store in self._storage or ())
+
+    def _grow(self, keys: torch.Tensor, values: torch.Tensor, length: int, capacity: int) -> None:
+        self.device, self.is_initialized = keys.device, True
+        grown = tuple(s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in (keys, values))
+        for new, old in zip(grown, self._storage or (), strict=False):
+            new[..., :length, :] = old[..., :length, :]
+        self._storage = (grown[0], grown[1])
+
+    def _view(self, length: int) -> None:
+        assert self._storage is not None
+        self.keys = self._storage[0][..., :length, :]
+        self.values = self._storage[1][..., :length, :]
+
+
+class KVCache:
+    """What the model has read of one sequence: the tokens, and the state they left.
+
+    Args:
+        config: The model's configuration; it says which layers attend and which keep a state.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.token_ids: list[int] = []
+        """The tokens whose state is held, in order."""
+        self.state = DynamicCache(config=config)
+        """The form that the model takes."""
+        self.state.layers = [
+            _GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.state.layers
+        ]
+
+    @property
+    def croppable(self) -> bool:
+        """Whether the end can be taken back: true for attention, false for recurrent layers."""
+        return all(isinstance(layer, _GrowingLayer) for layer in self.state.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the state occupies."""
+        total = 0
+        for layer in self.state.layers:
+            if isinstance(layer, _GrowingLayer):
+                total += layer.nbytes
+                continue
+            for name in ("conv_states", "recurrent_states"):
+                states = getattr(layer, name, None) or {}
+                total += sum(t.nbytes for t in states.values() if t is not None)
+            held = (getattr(layer, "keys", None), getattr(layer, "values", None))
+            total += sum(t.nbytes for t in held if t is not None)
+        return total
+
+    def truncate(self, length: int) -> None:
+        """Keep the first ``length`` tokens only; needs :attr:`croppable`."""
+        for layer in self.state.layers:
+            layer.truncate(length)
+        del self.token_ids[length:]
+
+    def fork(self, length: int | None = None) -> KVCache:
+        """An independent copy, of the first ``length`` tokens where the cache is croppable."""
+        other = copy.copy(self)
+        other.state = copy.copy(self.state)
+        other.token_ids = self.token_ids[:length]
+        keep = len(other.token_ids)
+        other.state.layers = [
+            layer.fork(keep) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
+            for layer in self.state.layers
+        ]
+        return other
+
+
+class CacheStore:
+    """Caches of past sequences, found again by their tokens.
+
+    A sequence that goes on from a stored one takes its cache over. One that shares only the
+    beginning gets a copy of that part, and the stored one stays for its own continuation.
+
+    Args:
+        config: The model's configuration.
+        max_bytes: What the stored caches may occupy together; the least recently used go first.
+        min_shared: Shared tokens below which copying is not worth it.
+    """
+
+    def __init__(self, config: Any, *, max_bytes: int, min_shared: int = 16) -> None:
+        self._config = config
+        self._max_bytes = max_bytes
+        self._min_shared = min_shared
+        self._entries: list[KVCache] = []  # least recently used first
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the stored caches occupy."""
+        return sum(entry.nbytes for entry in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def take(self, token_ids: Sequence[int]) -> KVCache:
+        """The cache that holds the longest usable prefix of ``token_ids``.
+
+        At least the last token is left to be read, since its logits are needed.
+        The cache belongs to the caller until it is given back with :meth:`put`.
+        """
+        best, shared = None, 0
+        for entry in self._entries:
+            length = min(common_prefix(entry.token_ids, token_ids), len(token_ids) - 1)
+            usable = length if entry.croppable or length == len(entry.token_ids) else 0
+            if usable > shared:
+                best, shared = entry, usable
+        if best is None:
+            return KVCache(self._config)
+        if shared >= len(best.token_ids) - 1:
+            self._entries.remove(best)
+            if shared < len(best.token_ids):
+                best.truncate(shared)
+            return best
+        if shared < self._min_shared:
+            return KVCache(self._config)
+        # Used, if only in part: move it to the recently used end.
+        self._entries.remove(best)
+        self._entries.append(best)
+        return best.fork(shared)
+
+    def put(self, cache: KVCache) -> None:
+        """Store a cache for sequences to come; drops others if the budget is exceeded."""
+        if not cache.token_ids:
+            return
+        self._entries.append(cache)
+        while self._entries and self.nbytes > self._max_bytes:
+            self._entries.pop(0)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._entries.clear()
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences have in common from the start."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))

@@ -1,0 +1,162 @@
+"""Finding and loading a model: hub id, local folder or GGUF file; device and dtype."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agentkit.errors import ModelLoadError, UserError
+
+__all__ = ["LoadedModel", "load_model", "pick_device", "pick_dtype"]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A causal language model with its tokenizer, ready to run."""
+
+    model: Any
+    """The transformers model, in evaluation mode on its device."""
+    tokenizer: Any
+    """Its fast tokenizer."""
+    device: torch.device
+    """Where it is."""
+    dtype: torch.dtype
+    """The type of its weights."""
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device to use: the one named, or CUDA, or Apple's GPU, or the CPU.
+
+    Raises:
+        UserError: The name is unknown, or the device is not there.
+    """
+    if device is None or device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device {device!r} is not known; use 'cpu', 'cuda' or 'mps'") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' was asked for, but it is not available; use 'cpu'")
+    return chosen
+
+
+def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype to use: the one named, or the fastest that the device computes well.
+
+    On a CPU bfloat16 pays only with AVX-512 or better: without it a matrix product in bfloat16
+    takes several times as long as in float32.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None and dtype != "auto":
+        if dtype not in _DTYPES:
+            raise UserError(f"dtype {dtype!r} is not known; use one of {', '.join(_DTYPES)}")
+        return _DTYPES[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+) -> LoadedModel:
+    """Load a causal language model into this process.
+
+    Args:
+        name_or_path: A hub id, a folder in transformers' form, or a ``.gguf`` file.
+        device: ``cuda``, ``cpu``, ``mps``; the best there is if not given.
+        dtype: ``bfloat16``, ``float16``, ``float32``; the fastest for the device if not given.
+        revision: Branch, tag or commit, for hub ids.
+
+    Raises:
+        ModelLoadError: The model is not there, or cannot be read.
+    """
+    target = pick_device(device)
+    weights = pick_dtype(dtype, target)
+    source, options = _source(str(name_or_path), revision)
+    with quiet_transformers():
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=weights, **options)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise ModelLoadError(_explain(str(name_or_path), error)) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelLoadError(
+            f"model {name_or_path!s} has no fast tokenizer (tokenizer.json), which is needed for "
+            "exact incremental decoding and grammars"
+        )
+    return LoadedModel(model.to(target).eval(), tokenizer, target, weights)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and advice off the terminal for a while."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _source(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    path = Path(name).expanduser()
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise ModelLoadError(f"there is no GGUF file {path}")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelLoadError(
+                f"folder {path} holds no model: config.json is missing. Give a folder written by "
+                "save_pretrained, a .gguf file or a hub id"
+            )
+        return str(path), {}
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelLoadError(f"there is no model folder {path}")
+    return name, {"revision": revision} if revision else {}
+
+
+def _explain(name: str, error: Exception) -> str:
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    hint = (
+        "HF_HUB_OFFLINE is set, so only models in the local cache can be used"
+        if offline
+        else "check the name, the network, and that there is room on the disk"
+    )
+    return f"model {name!r} could not be loaded: {first_line} ({hint})"

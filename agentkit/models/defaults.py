@@ -1,0 +1,49 @@
+"""Which model an agent runs on when its program does not say, and names that stand for models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agentkit.models.embedded import embedded_gguf, embedded_model_dir
+
+__all__ = ["GRANITE_MODELS", "MODEL_VARIABLE", "cached_granite", "default_model_name"]
+
+MODEL_VARIABLE = "AGENTKIT_MODEL"
+"""Environment variable that names the default model."""
+
+GRANITE_MODELS = (
+    "ibm-granite/granite-4.0-1b",
+    "ibm-granite/granite-4.0-h-1b",
+    "ibm-granite/granite-4.0-350m",
+    "ibm-granite/granite-4.0-h-350m",
+)
+"""The Granite 4.0 Nano models, in the order in which a cached one is preferred."""
+
+
+def default_model_name() -> str:
+    """The model to use where none is named.
+
+    In this order: what ``AGENTKIT_MODEL`` names; a Granite 4.0 Nano model that the hub's cache
+    holds already; ``embedded``, if its package is installed; Granite 4.0 1b from the hub.
+    """
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        return named
+    for name in GRANITE_MODELS:
+        if cached_granite(name) is not None:
+            return name
+    if embedded_gguf() is not None or (embedded_model_dir() / "config.json").is_file():
+        return "embedded"
+    return GRANITE_MODELS[0]
+
+
+def cached_granite(name: str) -> Path | None:
+    """Where the hub's cache holds a model's weights, or None if it does not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("model.safetensors", "model.safetensors.index.json"):
+        found = try_to_load_from_cache(name, file)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None

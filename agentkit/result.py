@@ -1,0 +1,279 @@
+"""What a run leaves behind: its answer, its messages, and an account of every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from agentkit.errors import MessageError
+from agentkit.messages import Message, ToolCall, message_to_dict, messages_from_dicts
+from agentkit.models.base import FinishReason, Timings, Usage
+from agentkit.retrieval import ScoredDocument
+
+__all__ = ["CallRecord", "CallStatus", "RetrievalRecord", "RunResult", "StepRecord", "StopReason"]
+
+CallStatus: TypeAlias = Literal["ok", "invalid", "failed", "timeout", "refused"]
+"""How a call went: done; not valid; the tool failed; it took too long; a limit forbade it."""
+
+StopReason: TypeAlias = Literal[
+    "answer",
+    "length",
+    "max_steps",
+    "max_tokens",
+    "max_seconds",
+    "max_calls_per_tool",
+    "max_retries",
+    "error",
+]
+"""Why a run ended: with an answer; with one cut at ``Sampling.max_tokens``; at the limit of that
+name; or by an exception (only in the result that the exception carries)."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One tool call and what came of it."""
+
+    call: ToolCall
+    """The call, its arguments as the tool got them."""
+    status: CallStatus
+    """How it went."""
+    observation: str
+    """What the model was shown."""
+    seconds: float = 0.0
+    """Time that the tool took."""
+    repairs: tuple[str, ...] = ()
+    """What had to be mended in the call's text or arguments."""
+    sources: tuple[ScoredDocument, ...] = ()
+    """Documents that the observation is taken from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One turn of the model, with the tools that it called."""
+
+    text: str
+    """The turn's text outside of calls."""
+    finish_reason: FinishReason
+    """Why the turn ended."""
+    usage: Usage
+    """Its tokens."""
+    timings: Timings
+    """Seconds inside the model, by activity."""
+    calls: tuple[CallRecord, ...] = ()
+    """Its calls, in the order in which they were written."""
+    model_seconds: float = 0.0
+    """Wall time of the turn."""
+    tool_seconds: float = 0.0
+    """Wall time of its tools, which run side by side."""
+    overhead_seconds: float = 0.0
+    """Wall time of everything else: the agent loop's own work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalRecord:
+    """One search that filled the documents section of the prompt."""
+
+    query: str
+    """What was searched for."""
+    hits: tuple[ScoredDocument, ...]
+    """What was found, best first."""
+    seconds: float = 0.0
+    """Time that it took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """The outcome of a run. Pass it as ``history`` to go on with the conversation."""
+
+    output: str
+    """The final answer."""
+    messages: tuple[Message, ...]
+    """The whole conversation, earlier turns included."""
+    steps: tuple[StepRecord, ...] = ()
+    """This run's steps."""
+    retrievals: tuple[RetrievalRecord, ...] = ()
+    """This run's searches for the documents section."""
+    stop_reason: StopReason = "answer"
+    """Why the run ended."""
+    model: str = ""
+    """The model's name."""
+    seconds: float = 0.0
+    """Wall time of the run."""
+    new_from: int = field(default=0)
+    """Index in :attr:`messages` of the first message of this run."""
+
+    @property
+    def new_messages(self) -> tuple[Message, ...]:
+        """The messages that this run added."""
+        return self.messages[self.new_from :]
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all steps together."""
+        return sum((step.usage for step in self.steps), Usage())
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds inside the model, of all steps together."""
+        return sum((step.timings for step in self.steps), Timings())
+
+    @property
+    def calls(self) -> tuple[CallRecord, ...]:
+        """All calls, in order."""
+        return tuple(call for step in self.steps for call in step.calls)
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """Everything that had to be mended in calls."""
+        return tuple(repair for call in self.calls for repair in call.repairs)
+
+    @property
+    def sources(self) -> tuple[ScoredDocument, ...]:
+        """Documents that the model was shown, each once, best score first."""
+        hits = [hit for record in self.retrievals for hit in record.hits]
+        hits += [hit for call in self.calls for hit in call.sources]
+        best: dict[tuple[Any, ...], ScoredDocument] = {}
+        for hit in hits:
+            document = hit.document
+            key = (document.doc_id, document.source, document.start, document.text)
+            if key not in best or hit.score > best[key].score:
+                best[key] = hit
+        return tuple(sorted(best.values(), key=lambda hit: -hit.score))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; the reverse of :meth:`from_dict`."""
+        return {
+            "version": _VERSION,
+            "output": self.output,
+            "stop_reason": self.stop_reason,
+            "model": self.model,
+            "seconds": self.seconds,
+            "usage": {
+                **asdict(self.usage),
+                "prompt_tokens": self.usage.prompt_tokens,
+                "generated_tokens": self.usage.generated_tokens,
+            },
+            "messages": [message_to_dict(message) for message in self.messages],
+            "new_from": self.new_from,
+            "steps": [_step_to_dict(step) for step in self.steps],
+            "retrievals": [
+                {"query": r.query, "hits": [h.to_dict() for h in r.hits], "seconds": r.seconds}
+                for r in self.retrievals
+            ],
+            "sources": [hit.to_dict() for hit in self.sources],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunResult:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            MessageError: It is of another version, or not of this form at all.
+        """
+        if not isinstance(data, Mapping) or data.get("version") != _VERSION:
+            found = data.get("version") if isinstance(data, Mapping) else type(data).__name__
+            raise MessageError(
+                f"not a saved run of version {_VERSION} (found {found!r}); it was written by "
+                "another version of agentkit, or is another kind of file"
+            )
+        try:
+            return cls(
+                output=data["output"],
+                messages=tuple(messages_from_dicts(data["messages"])),
+                steps=tuple(_step_from_dict(step) for step in data["steps"]),
+                retrievals=tuple(
+                    RetrievalRecord(
+                        query=r["query"],
+                        hits=tuple(map(ScoredDocument.from_dict, r["hits"])),
+                        seconds=r["seconds"],
+                    )
+                    for r in data["retrievals"]
+                ),
+                stop_reason=data["stop_reason"],
+                model=data["model"],
+                seconds=data["seconds"],
+                new_from=data["new_from"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MessageError(f"a saved run is damaged: {error!r}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the run as JSON. The file is replaced as a whole or not at all."""
+        path = Path(path)
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
+                file.write(text)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunResult:
+        """Read a run that :meth:`save` wrote.
+
+        Raises:
+            MessageError: The file is missing, or holds something else.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8", errors="surrogatepass"))
+        except (OSError, ValueError) as error:
+            raise MessageError(f"the saved run {path} cannot be read: {error}") from error
+        return cls.from_dict(data)
+
+
+def _step_to_dict(step: StepRecord) -> dict[str, Any]:
+    return {
+        "text": step.text,
+        "finish_reason": step.finish_reason,
+        "usage": asdict(step.usage),
+        "timings": asdict(step.timings),
+        "model_seconds": step.model_seconds,
+        "tool_seconds": step.tool_seconds,
+        "overhead_seconds": step.overhead_seconds,
+        "calls": [
+            {
+                "id": record.call.id,
+                "name": record.call.name,
+                "arguments": record.call.arguments,
+                "status": record.status,
+                "observation": record.observation,
+                "seconds": record.seconds,
+                "repairs": list(record.repairs),
+                "sources": [hit.to_dict() for hit in record.sources],
+            }
+            for record in step.calls
+        ],
+    }
+
+
+def _step_from_dict(data: Mapping[str, Any]) -> StepRecord:
+    calls: Sequence[Mapping[str, Any]] = data["calls"]
+    return StepRecord(
+        text=data["text"],
+        finish_reason=data["finish_reason"],
+        usage=Usage(**data["usage"]),
+        timings=Timings(**data["timings"]),
+        model_seconds=data["model_seconds"],
+        tool_seconds=data["tool_seconds"],
+        overhead_seconds=data["overhead_seconds"],
+        calls=tuple(
+            CallRecord(
+                call=ToolCall(name=c["name"], arguments=c["arguments"], id=c["id"]),
+                status=c["status"],
+                observation=c["observation"],
+                seconds=c["seconds"],
+                repairs=tuple(c["repairs"]),
+                sources=tuple(map(ScoredDocument.from_dict, c["sources"])),
+            )
+            for c in calls
+        ),
+    )
