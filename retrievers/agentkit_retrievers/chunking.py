@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import UserError
-from agentkit.retrieval import Document
 from agentkit_retrievers.identity import document_id
 from agentkit_retrievers.markdown import Heading, find_headings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agentkit.retrieval import Document
 
 __all__ = ["Chunker"]
 
@@ -23,7 +26,7 @@ _LIST_ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+•|]|\d{1,3}[.)])[ \t])")
 _SENTENCE = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)\]]))\s+(?![a-z\s])|(?<=[。！？])\s*")
 _LINE = re.compile(r"\s*\n\s*")
 _WORD = re.compile(r"\s+")
-_GAPS = (_PARAGRAPH, _LIST_ITEM, _SENTENCE, _LINE, _WORD)
+_BETWEEN_SENTENCES = (_PARAGRAPH, _LIST_ITEM, _SENTENCE, _LINE)
 
 # How far past the limit a gap is looked at; more than the gaps that matter are long.
 _GAP_LOOKAHEAD = 16
@@ -134,17 +137,19 @@ class Chunker:
 
     def _cut(self, text: str, start: int, todo: int, reach: int, end: int) -> int:
         """The best place to end a chunk: past ``todo``, not past ``reach``."""
-        hard = _between_graphemes(text, reach, todo)
+        half, quarter = (start + reach) // 2, (3 * start + reach) // 4
         # The later half first: a paragraph's end near the start would leave a tiny chunk.
-        for low in (max(todo, (start + reach) // 2), todo):
-            for gap in _GAPS:
-                cut = -1
-                for match in gap.finditer(text, low, min(end, reach + _GAP_LOOKAHEAD)):
-                    if match.start() > reach:
-                        break
-                    cut = match.start()
+        for low, gaps in (
+            (half, _BETWEEN_SENTENCES),
+            (quarter, _BETWEEN_SENTENCES),
+            (half, (_WORD,)),
+            (todo, (_WORD,)),
+        ):
+            for gap in gaps:
+                cut = _last_gap(gap, text, max(low, todo), reach, end)
                 if cut > todo and self._fits(text[start:cut]):
                     return cut
+        hard = _grapheme_start(text, reach, todo)
         return hard if self._fits(text[start:hard]) else reach
 
     def _fits(self, text: str) -> bool:
@@ -169,7 +174,9 @@ class Chunker:
             for match in gap.finditer(text, first - 1, stop):
                 if first <= match.end() < stop:
                     return match.end()
-        return _between_graphemes(text, first, start)
+        while first < stop and _joined(text[first - 1], text[first]):
+            first += 1
+        return first if first < stop else todo
 
 
 def _sections(document: Document) -> list[tuple[int, int, str]]:
@@ -236,7 +243,17 @@ def _skip_space(text: str, start: int, end: int) -> int:
     return match.end() if match else start
 
 
-def _between_graphemes(text: str, cut: int, floor: int) -> int:
+def _last_gap(gap: re.Pattern[str], text: str, low: int, reach: int, end: int) -> int:
+    """Where the last gap begins that does so between ``low`` and ``reach``; -1 for none."""
+    found = -1
+    for match in gap.finditer(text, low, min(end, reach + _GAP_LOOKAHEAD)):
+        if match.start() > reach:
+            break
+        found = match.start()
+    return found
+
+
+def _grapheme_start(text: str, cut: int, floor: int) -> int:
     """The last place up to ``cut`` that is not inside one visible character."""
     place = cut
     while place > floor and place < len(text) and _joined(text[place - 1], text[place]):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentkit.errors import ModelLoadError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Embedder", "SentenceTransformerEmbedder", "Vectors", "replace_surrogates"]
 
@@ -111,7 +113,7 @@ class SentenceTransformerEmbedder:
     def dimension(self) -> int:
         """Numbers in one vector. Loads the model."""
         model = self._loaded()
-        # Renamed in sentence-transformers 5.
+        # The second is its name in older releases.
         ask = getattr(model, "get_embedding_dimension", None)
         return int(ask() if ask else model.get_sentence_embedding_dimension())
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +27,7 @@ from agentkit_retrievers.loading import DEFAULT_PATTERNS, load_folder
 from agentkit_retrievers.storage import StoredIndex, read_index, write_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Self
 
     from agentkit_retrievers.progress import Progress
@@ -66,7 +66,7 @@ class FaissRetriever:
         top_k: int = 4,
         min_score: float | None = None,
     ) -> None:
-        self.embedder: Embedder = embedder or SentenceTransformerEmbedder()
+        self.embedder: Embedder = SentenceTransformerEmbedder() if embedder is None else embedder
         self.top_k = _checked_top_k(top_k)
         self.min_score = min_score
         self._lock = threading.RLock()
@@ -125,7 +125,7 @@ class FaissRetriever:
                 f"no text to index in {os.fspath(folder)!r}: no readable file fits {wanted}"
             )
         return cls.from_documents(
-            (chunker or Chunker()).split_all(documents),
+            (Chunker() if chunker is None else chunker).split_all(documents),
             embedder=embedder,
             top_k=top_k,
             min_score=min_score,

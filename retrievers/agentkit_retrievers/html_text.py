@@ -13,14 +13,15 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 
 __all__ = ["html_to_text"]
 
-_DROPPED = frozenset(
-    "script style noscript template nav svg math iframe object head button select textarea".split()
+# Elements by name; each pattern is matched in full.
+_DROPPED = re.compile(
+    "script|style|noscript|template|head|nav|svg|math|iframe|object|button|select|textarea"
 )
-_BLOCKS = frozenset(
-    "address article aside blockquote body details dialog div dl fieldset figcaption figure footer "
-    "form header hr main ol p section summary table ul h1 h2 h3 h4 h5 h6".split()
+_BLOCKS = re.compile(
+    "address|article|aside|blockquote|body|details|dialog|div|dl|fieldset|figcaption|figure|footer|"
+    "form|header|hr|main|ol|p|section|summary|table|ul|h[1-6]"
 )
-_LINES = frozenset("dd dt li option tr caption thead tbody tfoot".split())
+_LINES = re.compile("dd|dt|li|tr|caption|thead|tbody|tfoot")
 _SPACE = re.compile(r"\s+")
 
 
@@ -36,7 +37,8 @@ def html_to_text(markup: str) -> tuple[str, str]:
     Returns:
         The title (``<title>``, else the first ``<h1>``, else empty) and the text.
     """
-    soup = BeautifulSoup(markup, "html.parser")
+    # The line break keeps BeautifulSoup from warning that a short text looks like a file name.
+    soup = BeautifulSoup(markup + "\n", "html.parser")
     title = soup.find("title") or soup.find("h1")
     writer = _Writer()
     # A stack and no recursion: pages nested a thousand deep exist. An int on it is a break.
@@ -63,21 +65,21 @@ def _main(soup: Any) -> Any:
 def _enter(tag: Any, writer: _Writer) -> list[Any]:
     """Write what opens an element; what is left to visit in it."""
     name = tag.name.lower()
-    if name in _DROPPED or _is_hidden(tag):
+    if _DROPPED.fullmatch(name) or _is_hidden(tag):
         return []
     if name == "br":
         return [1]
     if name == "pre":
         writer.write_code(tag.get_text())
         return []
-    lines = 2 if name in _BLOCKS else 1 if name in _LINES else 0
+    lines = 2 if _BLOCKS.fullmatch(name) else 1 if _LINES.fullmatch(name) else 0
     if lines:
         writer.break_lines(lines)
     if re.fullmatch("h[1-6]", name):
         # On one line, whatever is inside: a line break would end the heading.
         writer.write("#" * int(name[1]) + " " + tag.get_text(" ", strip=True).replace("¶", ""))
         return [lines]
-    if name == "li":
+    if name == "li" and tag.get_text(strip=True):
         writer.prefix("- ")
     if name in ("td", "th") and tag.find_previous_sibling(("td", "th")):
         writer.write(" | ")
@@ -104,11 +106,13 @@ class _Writer:
 
     def break_lines(self, count: int) -> None:
         """End the line (1) or the paragraph (2); breaks in a row do not add up."""
+        if self._prefix:
+            return  # The line has only begun: a paragraph in a list item stays on its line.
         self._breaks = max(self._breaks, count)
         self._space = False
 
     def prefix(self, mark: str) -> None:
-        """Begin the next line with ``mark``, if it comes to have any text."""
+        """Begin the next line with ``mark``."""
         self._prefix = mark
 
     def write(self, text: str) -> None:
@@ -126,6 +130,7 @@ class _Writer:
     def write_code(self, code: str) -> None:
         code = code.strip("\n").replace("\r", "")
         if code.strip():
+            self._prefix = ""  # A fence must begin its line to be one.
             self.break_lines(2)
             self._open_line()
             fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", code)), 0)

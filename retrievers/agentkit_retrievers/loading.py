@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,8 @@ from agentkit.errors import RetrievalError, UserError
 from agentkit_retrievers.readers import READERS, read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from agentkit.retrieval import Document
     from agentkit_retrievers.progress import Progress
 
@@ -65,8 +66,8 @@ def load_folder(
 ) -> list[Document]:
     """Read all documents below a folder.
 
-    Hidden files and folders are left out. Symbolic links are followed, each folder is read
-    once, so links in a circle do no harm.
+    Hidden files and folders are left out. Symbolic links are followed, also out of the folder;
+    each folder is read once, so links in a circle do no harm.
 
     Args:
         folder: Where to begin.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Heading", "find_headings", "split_front_matter"]
 
@@ -14,7 +17,7 @@ _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that are no paragraph, so that an underline below them is a rule or a table instead.
 _NO_PARAGRAPH = re.compile(r"\s*(?:$|[>|]|[-*+][ \t]|\d+[.)][ \t]|#)| {4}|\t")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
-_ANCHOR = re.compile(r"[ \t]*\{#[^{}]*\}$")
+_ANCHOR = re.compile(r"\{#[^{}]*\}$")
 _FRONT_MATTER_KEY = re.compile(r"([A-Za-z_][\w-]*)[ \t]*[:=](?:[ \t]+(.*)|[ \t]*)$")
 _FRONT_MATTER_ENDS = {"---": ("---", "..."), "+++": ("+++",)}
 

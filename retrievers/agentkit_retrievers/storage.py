@@ -17,13 +17,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 
 from agentkit.errors import IndexFormatError, RetrievalError
 from agentkit.retrieval import Document
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "StoredIndex", "read_index", "write_index"]
 
@@ -155,6 +157,7 @@ def _finish_renaming(folder: Path) -> None:
     (folder / (_MANIFEST + _UNFINISHED)).unlink(missing_ok=True)
     if committed:
         # Last, for it is what tells readers to look at the others' new names.
+        _sync(folder)
         (folder / (_MANIFEST + _NEW)).replace(folder / _MANIFEST)
         _sync(folder)
 
@@ -200,8 +203,9 @@ def _check_version(folder: Path, manifest: Mapping[str, Any]) -> None:
         )
     if manifest.get("version") != FORMAT_VERSION:
         raise IndexFormatError(
-            f"the index in {_show(folder)} has format version {manifest.get('version')!r}, but this "
-            f"agentkit reads version {FORMAT_VERSION}; use the agentkit that wrote it, or {_REMEDY}"
+            f"the index in {_show(folder)} has format version {manifest.get('version')!r}, but "
+            f"this agentkit reads version {FORMAT_VERSION}; use the agentkit that wrote it, or "
+            f"{_REMEDY}"
         )
 
 
