@@ -154,7 +154,10 @@ class RetrieverTool:
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutput:
         """Search and give the passages back, numbered, with their sources attached."""
-        hits = await retrieve(self.retriever, arguments["query"], top_k=self.top_k)
+        query = arguments["query"]
+        if not query.strip():
+            raise ToolError("the query is empty; pass the words to look for")
+        hits = await retrieve(self.retriever, query, top_k=self.top_k)
         if not hits:
             raise ToolError("no document fits this query; try other words")
         parts: list[dict[str, Any]] = []

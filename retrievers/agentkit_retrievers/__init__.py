@@ -1,1 +1,51 @@
-"""Loading, chunking, embedding and searching documents for agentkit agents."""
+"""Loading, chunking, embedding and searching documents for agentkit agents.
+
+Names are imported when first used: FAISS, PyTorch and the file readers cost nothing before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit_retrievers.chunking import Chunker
+    from agentkit_retrievers.embedding import Embedder, SentenceTransformerEmbedder
+    from agentkit_retrievers.faiss_index import FaissRetriever
+    from agentkit_retrievers.loading import load, load_folder
+    from agentkit_retrievers.progress import Progress
+    from agentkit_retrievers.sources import format_sources
+
+__all__ = [
+    "Chunker",
+    "Embedder",
+    "FaissRetriever",
+    "Progress",
+    "SentenceTransformerEmbedder",
+    "format_sources",
+    "load",
+    "load_folder",
+]
+
+_MODULES = {
+    "Chunker": "chunking",
+    "Embedder": "embedding",
+    "FaissRetriever": "faiss_index",
+    "Progress": "progress",
+    "SentenceTransformerEmbedder": "embedding",
+    "format_sources": "sources",
+    "load": "loading",
+    "load_folder": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # Found without this function from now on.
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
