@@ -157,7 +157,7 @@ class Agent:
         Raises:
             UserError: An event loop is running in this thread.
         """
-        return _run_sync(
+        result: RunResult = _run_sync(
             self.run(
                 prompt,
                 history=history,
@@ -168,6 +168,7 @@ class Agent:
                 deps=deps,
             )
         )
+        return result
 
     async def stream(
         self,

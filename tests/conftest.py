@@ -11,8 +11,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from agentkit import TransformersModel
 from support import granite_model
+
+from agentkit import TransformersModel
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ class InferenceEngine:
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """Tokens that end a turn: the model's own, and the format's delimiters."""
-        ids: set[int] = set()
+        ids: set[int | None] = set()
         generation = getattr(self.model, "generation_config", None)
         for source in (generation, self.model.config, self.tokenizer):
             found = getattr(source, "eos_token_id", None)

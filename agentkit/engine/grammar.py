@@ -114,7 +114,7 @@ class GrammarCompiler:
         for i, (name, schema) in enumerate(schemas):
             rules.append(f'call_{i}: {json.dumps(name)} "\\", \\"arguments\\": " arguments_{i}')
             rules.append(f"arguments_{i}: %json {self._usable(name, schema)}")
-        return LLMatcher.grammar_from_lark("\n".join(rules))
+        return str(LLMatcher.grammar_from_lark("\n".join(rules)))
 
     def _usable(self, name: str, schema: str) -> str:
         """The schema, or the nearest that llguidance can follow; validation checks the rest."""
@@ -243,12 +243,12 @@ class CallConstraint:
         # A pattern or a number that needs more. What was used least comes first, so that the
         # one character that a pattern waits for is not passed over for ever; punctuation
         # before digits before letters, since formats hinge on it.
-        allowed = [token for token in characters.values() if mask[token]]
+        allowed: list[int] = [token for token in characters.values() if mask[token]]
         if dice:
             dice.shuffle(allowed)
         if not allowed:
             allowed = np.flatnonzero(mask)[:1].tolist()
-        return min(allowed, key=used.__getitem__, default=None)
+        return min(allowed, key=lambda token: used[token], default=None)
 
 
 class InString:

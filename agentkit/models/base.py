@@ -65,7 +65,7 @@ class Sampling:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
-            ("stop", not isinstance(self.stop, str) and all(self.stop), "a tuple of texts"),
+            ("stop", isinstance(self.stop, tuple) and all(self.stop), "a tuple of non-empty texts"),
         )
         for name, ok, expected in checks:
             if not ok:
