@@ -247,7 +247,7 @@ class CallConstraint:
         if dice:
             dice.shuffle(allowed)
         if not allowed:
-            allowed = np.flatnonzero(mask)[:1].tolist()
+            allowed = [int(token) for token in np.flatnonzero(mask)[:1]]
         return min(allowed, key=lambda token: used[token], default=None)
 
 
