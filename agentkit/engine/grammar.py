@@ -62,7 +62,7 @@ class GrammarCompiler:
             tokenizer, n_vocab=vocab_size, eos_token=list(eos_ids)
         )
         self._tags = tuple(self._tag(tokenizer, tag) for tag in (TOOL_CALL_START, TOOL_CALL_END))
-        self.single_characters = {
+        self.single_characters: dict[str, int] = {
             chr(code): found[0]
             for code in range(32, 127)
             if len(found := self._tokenizer.tokenize_str(chr(code))) == 1
