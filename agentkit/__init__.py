@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         ToolCall,
         ToolMessage,
         UserMessage,
+        example_call,
     )
     from agentkit.models.base import (
         Model,
@@ -85,7 +86,7 @@ _MODULES = {
     ),
     "agentkit.limits": "Limits",
     "agentkit.messages": (
-        "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage"
+        "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage example_call"
     ),
     "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings Usage",
     "agentkit.models.scripted": "ScriptedModel",
@@ -169,6 +170,7 @@ __all__ = [
     "Usage",
     "UserError",
     "UserMessage",
+    "example_call",
     "parse_output",
     "tool",
 ]

@@ -42,6 +42,9 @@ class Agent:
             puts what is found into the prompt; ``tool`` lets the model search by itself.
         top_k: How many documents one search gives; ``None`` for the retriever's own default.
         system: Instructions; they stand before everything else.
+        examples: A conversation that shows the model how it is done, put before every prompt;
+            see :func:`agentkit.example_call`. Small models call tools far more reliably with
+            one example for each tool. Read once and kept in the KV cache.
         limits: How far a run may go.
         sampling: How the model chooses tokens.
         tool_choice: ``auto``, ``required``, ``none`` or a tool's name, for the first step; once a
@@ -71,6 +74,7 @@ class Agent:
         retrieval: Literal["documents", "tool"] = "documents",
         top_k: int | None = None,
         system: str | None = None,
+        examples: Iterable[Message | Mapping[str, Any]] = (),
         limits: Limits | None = None,
         sampling: Sampling | None = None,
         tool_choice: str = "auto",
@@ -87,6 +91,7 @@ class Agent:
         self.name = name
         self.model = _as_model(model)
         self.system = system
+        self.examples = tuple(normalize_messages(examples))
         all_tools = [_as_tool(tool) for tool in tools]
         if retriever is not None and retrieval == "tool":
             all_tools.append(RetrieverTool(retriever, top_k=top_k or 4))
@@ -253,6 +258,7 @@ class Agent:
         return Run(
             self.model,
             settings,
+            examples=self.examples,
             history=self._with_system(history),
             new_messages=new,
             documents=documents,

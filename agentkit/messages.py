@@ -18,6 +18,7 @@ __all__ = [
     "ToolCall",
     "ToolMessage",
     "UserMessage",
+    "example_call",
     "message_from_dict",
     "message_to_dict",
     "messages_from_dicts",
@@ -114,6 +115,27 @@ _ROLES = {
     AssistantMessage: "assistant",
     ToolMessage: "tool",
 }
+
+
+def example_call(
+    question: str, tool_name: str, arguments: Mapping[str, Any], result: str, answer: str
+) -> list[Message]:
+    """An exchange that shows a model one use of a tool, for an agent's ``examples``.
+
+    Args:
+        question: What a user might ask.
+        tool_name: The tool to call for it.
+        arguments: How to call it.
+        result: What the tool would give back.
+        answer: What to answer then.
+    """
+    call = ToolCall(name=tool_name, arguments=arguments)
+    return [
+        UserMessage(question),
+        AssistantMessage("", (call,)),
+        ToolMessage(result, call.id, tool_name),
+        AssistantMessage(answer),
+    ]
 
 
 def message_to_dict(message: Message, *, generation: bool = True) -> dict[str, Any]:

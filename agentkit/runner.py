@@ -17,7 +17,7 @@ from agentkit.errors import (
 )
 from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolCallStarted, ToolResult
 from agentkit.limits import Limits
-from agentkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from agentkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from agentkit.models.base import (
     CallDelta,
     Model,
@@ -86,6 +86,7 @@ class Run:
     Args:
         model: What writes the turns.
         settings: The rules.
+        examples: Messages that the prompt shows after the system text and the result leaves out.
         history: Messages before this run.
         new_messages: The prompt.
         documents: For the documents section, before those that the retriever finds.
@@ -97,6 +98,7 @@ class Run:
         model: Model,
         settings: RunSettings,
         *,
+        examples: Sequence[Message] = (),
         history: Sequence[Message],
         new_messages: Sequence[Message],
         documents: Sequence[Document] = (),
@@ -105,6 +107,7 @@ class Run:
         self._model = model
         self._settings = settings
         self._messages: list[Message] = [*history, *new_messages]
+        self._examples = tuple(examples)
         self._new_from = len(history)
         self._documents = list(documents)
         self._steps: list[StepRecord] = []
@@ -184,7 +187,7 @@ class Run:
     async def _step(self, choice: str, emit: Callable[[Event], None]) -> StepRecord:
         begin = time.perf_counter()
         request = ModelRequest(
-            messages=tuple(self._messages),
+            messages=self._prompt_messages(),
             tools=self._settings.tools.definitions,
             documents=tuple(self._documents),
             tool_choice=choice,
@@ -225,6 +228,10 @@ class Run:
         self._partial = ""
         emit(StepFinished(step))
         return step
+
+    def _prompt_messages(self) -> tuple[Message, ...]:
+        start = 1 if isinstance(self._messages[0], SystemMessage) else 0
+        return (*self._messages[:start], *self._examples, *self._messages[start:])
 
     async def _ask(self, request: ModelRequest, emit: Callable[[Event], None]) -> ModelResponse:
         stream = self._model.stream(request)

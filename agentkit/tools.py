@@ -45,7 +45,7 @@ class ToolDefinition:
             )
         if self.parameters.get("type", "object") != "object":
             raise SchemaError(
-                f"tool {self.name!r}: the parameters' schema must have \"type\": \"object\", "
+                f'tool {self.name!r}: the parameters\' schema must have "type": "object", '
                 f"not {self.parameters.get('type')!r}"
             )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from agentkit.chat_format import TOOL_CALL_START
 from agentkit.engine.grammar import number_runs_away
 from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
@@ -32,6 +33,7 @@ __all__ = ["Turn"]
 
 _CLOSING_MARGIN = 4
 """Tokens kept in hand when a call is brought to its end before the token limit."""
+_TOOL_RESPONSE = "<tool_response"
 _NEAR_LIMIT = 96
 """Spare tokens below which each token is only taken if the call can still be finished after it."""
 
@@ -64,6 +66,11 @@ class Turn:
         self._output = TurnOutput(engine.codec, stop=request.sampling.stop)
         self._constraint: CallConstraint | None = None
         self._may_call = bool(request.tools) and request.tool_choice != "none"
+        # A turn that may not call does not; and results are written by tools, not by the model.
+        self._forbidden = [
+            *([] if self._may_call else [TOOL_CALL_START]),
+            *([_TOOL_RESPONSE] if request.tools else []),
+        ]
         self._pending: list[int] = []
         self._max_tokens = request.sampling.max_tokens
         self._call_tokens = 0  # what the shortest call takes
@@ -237,10 +244,10 @@ class Turn:
     def _next_free_token(self, logits: torch.Tensor) -> int:
         seen = self._output.token_ids
         token = self._sampler(logits, seen=seen)
-        if self._may_call or not self._output.would_open_call(token):
+        if not self._output.would_complete(token, self._forbidden):
             return token
         allowed = torch.ones_like(logits, dtype=torch.bool)
-        while self._output.would_open_call(token):
+        while self._output.would_complete(token, self._forbidden):
             allowed[token] = False
             token = self._sampler(logits, seen=seen, allowed=allowed)
         return token

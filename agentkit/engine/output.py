@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TurnOutput"]
 
+_TAIL = 160
+"""Characters at the end of the text that questions about a next token look at."""
+
 
 class TurnOutput:
     """Collects a turn's tokens and tells what they say.
@@ -78,13 +81,15 @@ class TurnOutput:
             ids = ids[: kept[0] + 1] if kept and self._text else []
         return Generation(text=self._text, token_ids=tuple(ids), tokenizer=self._codec.fingerprint)
 
-    def would_open_call(self, token: int) -> bool:
-        """Whether this token would complete ``<tool_call>``."""
-        return TOOL_CALL_START in self.with_token(token)
+    def would_complete(self, token: int, texts: Iterable[str]) -> bool:
+        """Whether this token would complete one of ``texts`` at the end of the text so far."""
+        before = len(self._text[-_TAIL:])
+        after = self.with_token(token)
+        return any(after.find(t, max(0, before - len(t) + 1)) >= 0 for t in texts)
 
     def with_token(self, token: int) -> str:
         """The end of the text as it would be with one more token."""
-        return self._text[-160:] + self._codec.decode([token])
+        return self._text[-_TAIL:] + self._codec.decode([token])
 
     def opened_call(self) -> tuple[str, list[int]] | None:
         """If the last token completed ``<tool_call>``: the tokens that spell it.

@@ -7,10 +7,11 @@ to safetensors in the user's cache folder, and loads from there in well under a 
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
 import sys
 import tempfile
-from contextlib import nullcontext
+from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 
 from agentkit.cache_dir import cache_dir
@@ -86,7 +87,11 @@ def _convert(gguf: Path, target: Path, progress: bool) -> None:
 
     if progress:
         print(f"Preparing {EMBEDDED_MODEL} (once, some 20 seconds)", file=sys.stderr)
-    with nullcontext() if progress else quiet_transformers():
+    # transformers' bar over the tensors heeds no setting; without a terminal it has no reader.
+    with ExitStack() as quiet:
+        if not progress:
+            quiet.enter_context(quiet_transformers())
+            quiet.enter_context(redirect_stderr(io.StringIO()))
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         options = {"gguf_file": gguf.name}
