@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -166,10 +167,10 @@ class Turn:
     def _start_calls(self, lead: str = "") -> CallConstraint:
         choice = self._request.tool_choice
         tools = [t for t in self._request.tools if choice in ("auto", "required", t.name)]
+        # Naming a tool asks for one call of it.
+        parallel = self._request.parallel_tool_calls and choice in ("auto", "required")
         with self._timed("grammar"):
-            constraint = self._engine.grammar.calls(
-                tools, parallel=self._request.parallel_tool_calls, lead=lead
-            )
+            constraint = self._engine.grammar.calls(tools, parallel=parallel, lead=lead)
             self._call_tokens = len(constraint.shortest_end() or ())
         return constraint
 
@@ -184,31 +185,32 @@ class Turn:
 
     def _take_forced(self) -> Iterator[ModelEvent]:
         """Append the tokens that the grammar leaves no choice about, without sampling."""
-        if self._constraint is None or self._constraint.finished:
-            return
-        with self._timed("grammar"):
-            tokens = self._constraint.forced() or self._closing_tokens()
-        self._forced += len(tokens)
-        yield from self._accept(tokens)
+        for more in (lambda c: c.forced(), lambda c: self._closing_tokens(c)):
+            if self._constraint is None or self._constraint.finished:
+                return
+            with self._timed("grammar"):
+                tokens = more(self._constraint)
+            self._forced += len(tokens)
+            yield from self._accept(tokens)
 
-    def _closing_tokens(self) -> list[int]:
+    def _closing_tokens(self, constraint: CallConstraint) -> list[int]:
         """Near the token limit: the tokens that bring an open call to its end.
 
-        How many those are is only looked up now and then; the closer the limit, the oftener.
+        How many those are is only looked up now and then, the closer the limit the oftener.
         """
-        assert self._constraint is not None
         written = len(self._output.token_ids)
-        if written < self._next_closing_check or self._constraint.may_end:
+        if written < self._next_closing_check or constraint.may_end:
             return []
-        tokens = self._constraint.shortest_end()
+        tokens = constraint.shortest_end()
         if tokens is None:
             return []
         slack = self._room() - len(tokens) - _CLOSING_MARGIN
-        self._near_limit = slack < _NEAR_LIMIT
         if slack > 0:
-            self._next_closing_check = written + (1 if self._near_limit else slack // 2)
+            # Close to the limit every token is weighed before it is taken; no more need to look.
+            self._near_limit = slack < _NEAR_LIMIT
+            self._next_closing_check = sys.maxsize if self._near_limit else written + slack // 2
             return []
-        self._constraint.advance(tokens)
+        constraint.advance(tokens)
         return tokens
 
     def _next_tokens(self, logits: torch.Tensor) -> list[int]:

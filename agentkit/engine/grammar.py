@@ -24,6 +24,7 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
 from agentkit.chat_format import TOOL_CALL_END, TOOL_CALL_START
+from agentkit.engine.grammar_schema import JSON_LAYOUT, grammar_schema
 from agentkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ MAX_CALLS_PER_TURN = 8
 
 _NUMBER_TAIL = re.compile(r"-?\d[\d.]*(?:[eE][+-]?(\d*))?$")
 _MAX_NUMBER_CHARS = 40
-
-# The layout of Granite's own calls, so that constrained text reads as the model learnt it.
-_JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Keywords beside which a missing additionalProperties may not be read as false.
-_OPEN_ENDED = ("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref")
-_COMBINING = ("allOf", "anyOf", "oneOf", "not", "if", "$ref", "dependentSchemas")
 
 
 class GrammarCompiler:
@@ -79,7 +74,7 @@ class GrammarCompiler:
             parallel: Whether more calls may follow the first.
             lead: Text that stands before the first tag within its first token.
         """
-        schemas = tuple((tool.name, _schema_json(tool.parameters)) for tool in tools)
+        schemas = tuple((tool.name, grammar_schema(tool.parameters)) for tool in tools)
         grammar = self._grammars(schemas, parallel, lead)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
@@ -120,8 +115,8 @@ class GrammarCompiler:
         """The schema, or the nearest that llguidance can follow; validation checks the rest."""
         attempts: list[Mapping[str, Any]] = [
             json.loads(schema),
-            {**json.loads(schema), "x-guidance": {**_JSON_LAYOUT, "lenient": True}},
-            {"type": "object", "x-guidance": _JSON_LAYOUT},
+            {**json.loads(schema), "x-guidance": {**JSON_LAYOUT, "lenient": True}},
+            {"type": "object", "x-guidance": JSON_LAYOUT},
         ]
         problem = ""
         for attempt in attempts:
@@ -280,28 +275,3 @@ def number_runs_away(text: str) -> bool:
     if number is None:
         return False
     return len(number[0]) > _MAX_NUMBER_CHARS or len(number[1] or "") > 2
-
-
-def _schema_json(schema: Mapping[str, Any]) -> str:
-    return json.dumps({**_closed(schema), "x-guidance": _JSON_LAYOUT})
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with unnamed properties left out.
-
-    Where a schema lists its properties and says nothing of others, JSON Schema allows any.
-    A small model would use that freedom to invent arguments, so the grammar does not offer it;
-    every call it allows is still valid against the schema as given.
-    """
-    if not isinstance(schema, Mapping):
-        return schema
-    closed = dict(schema)
-    if any(key in schema for key in _COMBINING):
-        return closed
-    if isinstance(schema.get("properties"), Mapping):
-        closed["properties"] = {k: _closed(v) for k, v in schema["properties"].items()}
-        if not any(key in schema for key in _OPEN_ENDED):
-            closed["additionalProperties"] = False
-    if "items" in schema:
-        closed["items"] = _closed(schema["items"])
-    return closed
