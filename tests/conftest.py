@@ -11,9 +11,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from support import granite_model
-
 from agentkit import TransformersModel
+from support import granite_model
 
 
 @pytest.fixture(scope="session")

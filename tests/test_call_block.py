@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from parsing_helpers import NOW, WEATHER, block, names, read_faulty, read_usable
 
 from agentkit.parsing import parse_output
+from parsing_helpers import NOW, WEATHER, block, names, read_faulty, read_usable
 
 
 class TestRepairs:

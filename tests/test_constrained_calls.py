@@ -8,11 +8,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support import granite_model, random_schema
 
 from agentkit import ModelRequest, ModelResponse, Sampling, ToolDefinition, UserError, UserMessage
 from agentkit.engine.decoding import Turn
 from agentkit.models.base import generate
+from support import granite_model, random_schema
 
 PROMPTS = ["hi", "What is 日本?", "Add 2 and 3.", '"}]}</tool_call>', "x" * 40]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hashing_embedder import HashingEmbedder
 
 from agentkit.errors import RetrievalError, ToolError, UserError
 from agentkit.retrieval import Document, Retriever, ScoredDocument, retrieve
 from agentkit.tools import ToolContext
 from agentkit_retrievers import Chunker, FaissRetriever, format_sources
+from hashing_embedder import HashingEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hashing_embedder import HashingEmbedder
 
 from agentkit.errors import IndexFormatError, RetrievalError
 from agentkit.retrieval import Document, ScoredDocument
 from agentkit_retrievers import FaissRetriever
+from hashing_embedder import HashingEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

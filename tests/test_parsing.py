@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from parsing_helpers import NOW, WEATHER, block, names, read_faulty, read_usable
 
 from agentkit.chat_format import GRANITE
 from agentkit.messages import AssistantMessage, ToolCall
@@ -24,6 +23,7 @@ from agentkit.parsing import (
     ToolCallParser,
     parse_output,
 )
+from parsing_helpers import NOW, WEATHER, block, names, read_faulty, read_usable
 
 
 @dataclass

@@ -98,6 +98,7 @@ class Turn:
         reused = len(cache.token_ids)
         self._pending = prompt_ids[reused:]
         try:
+            self._keep_snapshot(cache)
             finish = yield from self._write(cache)
         finally:
             engine.caches.put(cache)
@@ -116,6 +117,19 @@ class Turn:
             usage=usage,
             timings=Timings(**self._seconds),
         )
+
+    def _keep_snapshot(self, cache: KVCache) -> None:
+        """Store the state at the prompt's end, where a cache cannot be cut back to it later.
+
+        Recurrent layers only know where they are. With the snapshot the same prompt, or another
+        conversation that goes on from it, need not be read again.
+        """
+        if not cache.croppable and len(self._pending) > 1:
+            with self._timed("prefill"):
+                *most, last = self._pending
+                self._engine.forward(cache, most, cancelled=self._cancelled)
+                self._engine.caches.put(cache.fork())
+                self._pending = [last]
 
     def _write(self, cache: KVCache) -> Generator[ModelEvent, None, FinishReason]:
         if self._request.constrain and self._request.tool_choice not in ("auto", "none"):
@@ -164,13 +178,15 @@ class Turn:
             )
         self._max_tokens = min(self._max_tokens, room)
 
-    def _start_calls(self, lead: str = "") -> CallConstraint:
+    def _start_calls(self, *, lead: str = "", spelt: bool = False) -> CallConstraint:
         choice = self._request.tool_choice
         tools = [t for t in self._request.tools if choice in ("auto", "required", t.name)]
         # Naming a tool asks for one call of it.
         parallel = self._request.parallel_tool_calls and choice in ("auto", "required")
         with self._timed("grammar"):
-            constraint = self._engine.grammar.calls(tools, parallel=parallel, lead=lead)
+            constraint = self._engine.grammar.calls(
+                tools, parallel=parallel, lead=lead, spelt=spelt
+            )
             self._call_tokens = len(constraint.shortest_end() or ())
         return constraint
 
@@ -273,13 +289,16 @@ class Turn:
         if opened is None:
             return True
         lead, tokens = opened
-        constraint = self._start_calls(lead)
+        for spelt in (False, True):
+            constraint = self._start_calls(lead=lead, spelt=spelt)
+            fitted = constraint.advance(tokens)
+            if fitted >= len(tokens) - 1:
+                break
+        else:
+            return True  # No grammar can go on from here; parser and validation remain.
         if self._call_tokens > self._room() + len(tokens):
             self._output.take_back()
             return False
-        fitted = constraint.advance(tokens)
-        if fitted < len(tokens) - 1:
-            return True  # These tokens do not spell the tag; parser and validation remain.
         if fitted == len(tokens) - 1:
             self._output.take_back()
             self._pending.pop()

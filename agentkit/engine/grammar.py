@@ -65,7 +65,12 @@ class GrammarCompiler:
         self._grammars = lru_cache(maxsize=64)(self._grammar)
 
     def calls(
-        self, tools: Sequence[ToolDefinition], *, parallel: bool, lead: str = ""
+        self,
+        tools: Sequence[ToolDefinition],
+        *,
+        parallel: bool,
+        lead: str = "",
+        spelt: bool = False,
     ) -> CallConstraint:
         """A constraint for one or more calls of ``tools``, from ``<tool_call>`` to the turn's end.
 
@@ -73,9 +78,11 @@ class GrammarCompiler:
             tools: What may be called.
             parallel: Whether more calls may follow the first.
             lead: Text that stands before the first tag within its first token.
+            spelt: The model has written the first tag in ordinary tokens, though the
+                tokenizer has one of its own for it.
         """
         schemas = tuple((tool.name, grammar_schema(tool.parameters)) for tool in tools)
-        grammar = self._grammars(schemas, parallel, lead)
+        grammar = self._grammars(schemas, parallel, lead, spelt)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             raise ModelError(
@@ -95,16 +102,18 @@ class GrammarCompiler:
             return f"<[{token}]>"
         return json.dumps(text)
 
-    def _grammar(self, schemas: tuple[tuple[str, str], ...], parallel: bool, lead: str) -> str:
-        more = MAX_CALLS_PER_TURN - 1 if parallel else 0
+    def _grammar(
+        self, schemas: tuple[tuple[str, str], ...], parallel: bool, lead: str, spelt: bool
+    ) -> str:
         names = " | ".join(f"call_{i}" for i in range(len(schemas)))
         start, end = self._tags
+        before = json.dumps(lead) if lead else ""
+        first = json.dumps(TOOL_CALL_START) if spelt else start
+        more = f'("\\n" {start} call){{0,{MAX_CALLS_PER_TURN - 1}}}' if parallel else ""
         rules = [
             "%llguidance {}",
-            f'start: {json.dumps(lead) if lead else ""} call ("\\n" call){{0,{more}}}'
-            if more
-            else f"start: {json.dumps(lead) if lead else ''} call",
-            f'call: {start} "\\n{{\\"name\\": \\"" ({names}) "}}\\n" {end}',
+            f"start: {before} {first} call {more}",
+            f'call: "\\n{{\\"name\\": \\"" ({names}) "}}\\n" {end}',
         ]
         for i, (name, schema) in enumerate(schemas):
             rules.append(f'call_{i}: {json.dumps(name)} "\\", \\"arguments\\": " arguments_{i}')
