@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 
@@ -57,6 +58,8 @@ def evaluate(expression: str) -> Number:
         raise ToolError("the expression divides by zero") from None
     except (SyntaxError, ValueError, OverflowError, RecursionError):
         raise ToolError(f"{expression!r} is not arithmetic such as 2 * (3 + 4)") from None
+    if not math.isfinite(value):
+        raise ToolError("the result is too large to work out")
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -76,7 +79,7 @@ def _value(node: ast.expr) -> Number:
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and base.bit_length() * abs(exponent) > _MAX_POWER_BITS:
-        raise ToolError("the power is too large to work out")
+        raise ToolError("the result is too large to work out")
     result = base**exponent
     if not isinstance(result, int | float):
         raise ToolError("the root of a negative number is not a real number")

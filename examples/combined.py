@@ -12,12 +12,6 @@ import json
 import sys
 from collections.abc import Sequence
 
-from calculator import calculate
-from common import ask, is_small, load_model, parser, print_sources, run
-from docs_qa import HANDBOOK, open_index
-from weather_calculator import EXAMPLES, weather_tool
-from weather_server import serve_weather
-
 from agentkit import (
     Agent,
     FaissRetriever,
@@ -28,6 +22,11 @@ from agentkit import (
     Sampling,
     example_call,
 )
+from calculator import calculate
+from common import ask, is_small, load_model, parser, print_sources, run
+from docs_qa import HANDBOOK, open_index
+from weather_calculator import EXAMPLES, weather_tool
+from weather_server import serve_weather
 
 __all__ = ["main"]
 

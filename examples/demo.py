@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common import ask, console, is_small, load_model, parser, print_sources, run
-from docs_qa import HANDBOOK, open_index, reader
 from rich.panel import Panel
 from rich.table import Table
-from weather_calculator import toolsmith
-from weather_server import serve_weather
 
 from agentkit import RunResult
+from common import ask, console, is_small, load_model, parser, print_sources, run
+from docs_qa import HANDBOOK, open_index, reader
+from weather_calculator import toolsmith
+from weather_server import serve_weather
 
 __all__ = ["main"]
 

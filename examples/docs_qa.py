@@ -14,11 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import ask, console, is_small, load_model, parser, print_sources, run
-
 from agentkit import Agent, FaissRetriever, IndexFormatError, Model, Retriever, Sampling
 from agentkit.cache_dir import cache_dir
 from agentkit_retrievers import Chunker
+from common import ask, console, is_small, load_model, parser, print_sources, run
 
 __all__ = ["HANDBOOK", "main", "open_index", "reader"]
 

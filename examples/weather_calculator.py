@@ -9,11 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from agentkit import Agent, HTTPTool, Limits, Model, Sampling, example_call
 from calculator import calculate
 from common import ask, load_model, parser, run
 from weather_server import serve_weather
-
-from agentkit import Agent, HTTPTool, Limits, Model, Sampling, example_call
 
 __all__ = ["EXAMPLES", "main", "toolsmith", "weather_tool"]
 
