@@ -13,6 +13,7 @@ from agentkit.cli.failures import EXIT_FAILED, with_exit_codes
 from agentkit.cli.options import (
     AgentOptions,
     Docs,
+    MaxSteps,
     MaxTokens,
     ModelName,
     Retrieval,
@@ -36,6 +37,7 @@ def chat(
     tool_choice: ToolChoice = "auto",
     retrieval: Retrieval = "documents",
     top_k: TopK = None,
+    max_steps: MaxSteps = 10,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,
     seed: Seed = None,
@@ -79,6 +81,7 @@ def chat(
         tool_choice=tool_choice,
         retrieval=retrieval,
         top_k=top_k,
+        max_steps=max_steps,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,

@@ -29,7 +29,7 @@ __all__ = ["RunDisplay"]
 
 _STOPPED = {
     "length": "the answer was cut at the token limit; raise --max-tokens for more",
-    "max_steps": "the model was still calling tools after the allowed number of steps",
+    "max_steps": "the model was still calling tools at its last step; raise --max-steps",
     "max_retries": "the model's calls kept failing",
 }
 _STATUS_WORDS = {

@@ -11,6 +11,7 @@ import typer
 __all__ = [
     "AgentOptions",
     "Docs",
+    "MaxSteps",
     "MaxTokens",
     "ModelName",
     "Retrieval",
@@ -72,6 +73,9 @@ Retrieval: TypeAlias = Annotated[
 TopK: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Documents per search. [default: 4]")
 ]
+MaxSteps: TypeAlias = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Turns of the model, each with the tools it calls.")
+]
 MaxTokens: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Tokens per turn. [default: 512]")
 ]
@@ -101,6 +105,8 @@ class AgentOptions:
     """As for :class:`agentkit.Agent`."""
     top_k: int | None
     """Documents of one search."""
+    max_steps: int
+    """Turns of one run."""
     max_tokens: int | None
     """Of one turn."""
     temperature: float

@@ -38,6 +38,7 @@ def open_agent(options: AgentOptions, notes: Console) -> Iterator[Agent]:
         notes: Where progress is shown.
     """
     from agentkit.agent import Agent
+    from agentkit.limits import Limits
     from agentkit.models.base import Sampling
     from agentkit.models.transformers_model import TransformersModel
 
@@ -54,6 +55,7 @@ def open_agent(options: AgentOptions, notes: Console) -> Iterator[Agent]:
         retrieval=options.retrieval,
         top_k=options.top_k,
         system=options.system,
+        limits=Limits(max_steps=options.max_steps),
         sampling=sampling,
         tool_choice=options.tool_choice,
     )
