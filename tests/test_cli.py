@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def error_line(output: str) -> str:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with tools and documents, which is the current one."""
     (tmp_path / "cli_tools.py").write_text(TOOLS, encoding="utf-8")
     docs = tmp_path / "docs"
@@ -85,11 +86,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "cli_tools", raising=False)
-    yield tmp_path  # type: ignore[misc]
+    yield tmp_path
     sys.modules.pop("cli_tools", None)
-
-
-# prompt
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
@@ -243,6 +241,22 @@ def test_mistakes_are_one_line(project: Path, args: tuple[str, ...], expected: s
     assert expected in error_line(run.stderr)
     # A model that cannot be loaded is the only one that is not plainly the caller's mistake.
     assert run.exit_code == (1 if "--model" in args else 2)
+
+
+def test_a_damaged_index_is_not_taken_for_documents(project: Path) -> None:
+    manifest = {"format": "agentkit-index", "version": 1, "files": {"vectors.faiss": {}}}
+    (project / "docs" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    run = invoke("ask", "hi", "--docs", "docs")
+    assert run.exit_code == 1
+    assert "lacks its file vectors.faiss" in error_line(run.stderr)
+
+
+def test_unreadable_documents_are_left_out_with_a_warning(project: Path) -> None:
+    (project / "docs" / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    run = invoke("index", "docs", "--out", "docs.index")
+    assert run.exit_code == 0
+    assert "warning: left out: bad.txt" in run.stderr
+    assert "Indexed 2 documents as 2 passages" in run.stdout
 
 
 @pytest.mark.parametrize(
