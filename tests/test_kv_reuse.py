@@ -146,3 +146,12 @@ def test_the_cache_keeps_to_its_budget(granite: TransformersModel) -> None:
         ask(small, UserMessage(f"{i} is the number of this question, and here is some more text"))
     assert len(small.engine.caches) >= 1
     assert small.engine.caches.nbytes <= 2_000_000
+
+
+def test_the_same_prompt_is_not_read_again(model: TransformersModel) -> None:
+    question = UserMessage("How deep is the deepest lake of all, and where is it?")
+    first = ask(model, question, sampling=Sampling(max_tokens=4))
+    for _ in range(2):
+        again = ask(model, question, sampling=Sampling(max_tokens=4))
+        assert again.usage.prefilled_tokens == 1
+        assert again.generation == first.generation

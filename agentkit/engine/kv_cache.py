@@ -160,14 +160,14 @@ class CacheStore:
                 best, shared = entry, usable
         if best is None:
             return KVCache(self._config)
-        if shared >= len(best.token_ids) - 1:
+        if best.croppable and shared >= len(best.token_ids) - 1:
             self._entries.remove(best)
-            if shared < len(best.token_ids):
-                best.truncate(shared)
+            best.truncate(shared)
             return best
         if shared < self._min_shared:
             return KVCache(self._config)
-        # Used, if only in part: move it to the recently used end.
+        # Used, but not up: move it to the recently used end. A state that cannot be cut back
+        # is worth keeping where it is, for the next conversation that comes by here.
         self._entries.remove(best)
         self._entries.append(best)
         return best.fork(shared)

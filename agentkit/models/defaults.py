@@ -43,7 +43,10 @@ def cached_granite(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("model.safetensors", "model.safetensors.index.json"):
-        found = try_to_load_from_cache(name, file)
+        try:
+            found = try_to_load_from_cache(name, file)
+        except ValueError:  # no name that the hub could have, such as a path
+            return None
         if isinstance(found, str):
             return Path(found).parent
     return None

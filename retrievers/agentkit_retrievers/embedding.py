@@ -110,6 +110,11 @@ class SentenceTransformerEmbedder:
         return f"{type(self).__name__}({self.model_name!r})"
 
     @property
+    def location(self) -> str:
+        """The folder, or the name on the model hub, that the model is loaded from."""
+        return self._location
+
+    @property
     def dimension(self) -> int:
         """Numbers in one vector. Loads the model."""
         model = self._loaded()

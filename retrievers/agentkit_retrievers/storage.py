@@ -27,7 +27,7 @@ from agentkit.retrieval import Document
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMAT_VERSION", "StoredIndex", "read_index", "write_index"]
+__all__ = ["FORMAT_VERSION", "StoredIndex", "holds_index", "read_index", "write_index"]
 
 FORMAT_VERSION = 1
 """Version of the folder's layout; rises with every change that older code cannot read."""
@@ -85,6 +85,18 @@ def write_index(folder: Path, index: StoredIndex) -> None:
     # FAISS reports a full disk as RuntimeError.
     except (OSError, RuntimeError) as error:
         raise RetrievalError(f"the index cannot be saved to {_show(folder)}: {error}") from error
+
+
+def holds_index(folder: Path) -> bool:
+    """Whether a folder is a saved index, be it whole or damaged, rather than one of documents."""
+    names = (_VECTORS, _VECTORS + _NEW, _MANIFEST + _NEW)
+    if any((folder / name).is_file() for name in names):
+        return True
+    try:
+        manifest = _read_manifest(folder, pending=False)
+    except IndexFormatError:
+        return False
+    return manifest is not None and manifest.get("format") == _FORMAT
 
 
 def read_index(folder: Path) -> StoredIndex:
