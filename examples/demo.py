@@ -7,12 +7,14 @@ code says whether all did.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.panel import Panel
 from rich.table import Table
 
@@ -82,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     solved: list[bool] = []
     failed = run(_show(options, solved))
     if options.svg is not None:
-        console.save_svg(str(options.svg), title="make demo")
+        # Without rich's own fonts, which it would fetch from elsewhere: any monospace font will do.
+        plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+        console.save_svg(str(options.svg), title="make demo", code_format=plain)
     return failed or int(not all(solved))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from agentkit_tools.auth import Auth
 
 __all__ = ["ClientPool", "Reply", "Sender"]
+
+# stamina warns of each retry. A program that has set up logging sees it; Python's handler of last
+# resort, which writes to standard error where nothing is set up, is not for libraries to use.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT"})
 """Methods whose requests may be sent again without doing a thing twice."""
