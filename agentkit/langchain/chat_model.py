@@ -11,19 +11,26 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from agentkit.errors import ModelError, UserError
 from agentkit.langchain import background
-from agentkit.langchain.requests import SAMPLING_OPTIONS, build_request, read_tool_choice
+from agentkit.langchain.messages import messages_to_langchain
+from agentkit.langchain.requests import (
+    SAMPLING_OPTIONS,
+    build_request,
+    read_tool_choice,
+    with_examples,
+)
 from agentkit.langchain.responses import PROVIDER, ChunkWriter, response_message
 from agentkit.langchain.shared_models import close_shared_model, shared_model
 from agentkit.langchain.structured import ANY_OBJECT, Schema, output_parser, schema_tool, with_raw
+from agentkit.messages import Message
 from agentkit.models.base import Model, ModelEvent, ModelRequest, ModelResponse
 from agentkit.models.defaults import default_model_name
 from agentkit.models.transformers_model import TransformersModel
@@ -76,12 +83,27 @@ class ChatGranite(BaseChatModel):
     constrain: bool = True
     """Sample calls under the grammar of the tools' schemas. Without it, calls that cannot be
     read become ``invalid_tool_calls``, with the reason."""
+    examples: list[BaseMessage] = Field(default_factory=list, repr=False)
+    """A conversation that shows the model how it is done, put after the system message; also
+    what :func:`agentkit.example_call` makes. With one example of each tool, small models call
+    tools far more reliably."""
     timeout: float | None = None
     """Seconds that one turn may take, waiting for the model included."""
     max_retries: int = 0
     """For compatibility: nothing is sent anywhere that could get lost."""
     streaming: bool = False
     """Stream under the hood also where a whole message is asked for, for the callbacks' sake."""
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _read_examples(cls, examples: Any) -> Any:
+        if isinstance(examples, Sequence) and not isinstance(examples, str):
+            examples = [
+                messages_to_langchain([item])[0] if isinstance(item, Message) else item
+                for item in examples
+            ]
+            return convert_to_messages(examples)
+        return examples
 
     @property
     def _llm_type(self) -> str:
@@ -260,7 +282,7 @@ class ChatGranite(BaseChatModel):
     ) -> tuple[Model, ModelRequest, float | None]:
         names = (*SAMPLING_OPTIONS, "stop", "constrain")
         request = build_request(
-            messages,
+            with_examples(messages, self.examples),
             defaults={name: getattr(self, name) for name in names},
             stop=stop,
             options=options,

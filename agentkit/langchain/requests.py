@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 
 from agentkit.errors import UserError
 from agentkit.langchain.documents import documents_for_prompt
@@ -14,7 +14,14 @@ from agentkit.langchain.messages import messages_from_langchain
 from agentkit.models.base import ModelRequest, Sampling
 from agentkit.tools import ToolDefinition
 
-__all__ = ["CALL_OPTIONS", "SAMPLING_OPTIONS", "build_request", "check_options", "read_tool_choice"]
+__all__ = [
+    "CALL_OPTIONS",
+    "SAMPLING_OPTIONS",
+    "build_request",
+    "check_options",
+    "read_tool_choice",
+    "with_examples",
+]
 
 SAMPLING_OPTIONS = (
     "max_tokens",
@@ -92,6 +99,17 @@ def build_request(
             **{name: chosen[name] for name in SAMPLING_OPTIONS},
         ),
     )
+
+
+def with_examples(
+    messages: Sequence[BaseMessage], examples: Sequence[BaseMessage]
+) -> list[BaseMessage]:
+    """The conversation with examples after its system messages, if it begins with any."""
+    start = next(
+        (i for i, message in enumerate(messages) if not isinstance(message, SystemMessage)),
+        len(messages),
+    )
+    return [*messages[:start], *examples, *messages[start:]]
 
 
 def read_tool_choice(choice: Any, names: Sequence[str]) -> str:

@@ -159,7 +159,7 @@ class _CallWriter:
             readable = call.arguments is not None
             arguments = json.dumps(call.arguments, ensure_ascii=False)
             yield self._chunk(arguments if readable else _unreadable(call), name=call.name or "")
-        elif self._arguments.value() != call.arguments:
+        elif call.arguments is None or self._arguments.value() != call.arguments:
             # Cut off. LangChain completes cut JSON on its own: the call would seem to be whole.
             yield self._chunk(self._arguments.spoiler())
 
@@ -204,7 +204,8 @@ class _ObjectText:
     def spoiler(self) -> str:
         """Text after which this can no longer be read as an object."""
         wrong = "}" if self._open and self._open[-1] == "]" else "]"
-        return ('"' if self._in_string else "") + wrong
+        quote = ("\\" if self._escaped else "") + '"'
+        return (quote if self._in_string else "") + wrong
 
     def _read(self, char: str) -> None:
         if self._in_string:

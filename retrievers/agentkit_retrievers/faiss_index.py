@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FaissRetriever"]
 
-# Documents embedded between two progress reports: several batches, sorted by length together.
+# Documents embedded between two progress reports: several of the model's batches, for these
+# are sorted by length, which saves padding.
 _EMBED_STEP = 256
 
 if sys.platform == "darwin":
@@ -237,14 +238,13 @@ class FaissRetriever:
         vectors = self._checked(vector.reshape(1, -1), 1)
         with self._lock:
             rows = [row for row, doc in self._documents.items() if where is None or where(doc)]
-            found = min(count, len(rows))
-            if not found:
+            if not rows:
                 return []
             only = None if where is None else _only(rows)
-            scores, rows = self._index.search(vectors, found, params=only)
+            scores, found = self._index.search(vectors, min(count, len(rows)), params=only)
             hits = [
                 ScoredDocument(self._documents[int(row)], float(score))
-                for score, row in zip(scores[0], rows[0], strict=True)
+                for score, row in zip(scores[0], found[0], strict=True)
             ]
         return [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
 
