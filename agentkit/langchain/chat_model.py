@@ -83,6 +83,8 @@ class ChatGranite(BaseChatModel):
     constrain: bool = True
     """Sample calls under the grammar of the tools' schemas. Without it, calls that cannot be
     read become ``invalid_tool_calls``, with the reason."""
+    parallel_tool_calls: bool = True
+    """Whether one turn may hold several calls. The smallest models tend to repeat the first."""
     examples: list[BaseMessage] = Field(default_factory=list, repr=False)
     """A conversation that shows the model how it is done, put after the system message; also
     what :func:`agentkit.example_call` makes. With one example of each tool, small models call
@@ -154,7 +156,7 @@ class ChatGranite(BaseChatModel):
                 JSON Schema's dictionaries.
             tool_choice: ``auto``, ``any``, ``required``, ``none``, a tool's name, ``True`` for
                 ``any``, or OpenAI's dictionary.
-            parallel_tool_calls: Whether one turn may hold several calls.
+            parallel_tool_calls: In place of the model's own.
             strict: Close the schemas to further properties. Calls follow their schemas anyway.
             **kwargs: Bound as they are.
 
@@ -280,7 +282,7 @@ class ChatGranite(BaseChatModel):
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> tuple[Model, ModelRequest, float | None]:
-        names = (*SAMPLING_OPTIONS, "stop", "constrain")
+        names = (*SAMPLING_OPTIONS, "stop", "constrain", "parallel_tool_calls")
         request = build_request(
             with_examples(messages, self.examples),
             defaults={name: getattr(self, name) for name in names},

@@ -74,7 +74,8 @@ def build_request(
 
     Args:
         messages: The conversation.
-        defaults: The chat model's own sampling options, ``stop`` and ``constrain``.
+        defaults: The chat model's own sampling options, ``stop``, ``constrain`` and
+            ``parallel_tool_calls``.
         stop: The call's stop strings; ``None`` for the defaults'.
         options: The call's options, which come before the defaults.
 
@@ -92,7 +93,7 @@ def build_request(
         tools=tools,
         documents=documents_for_prompt(chosen.get("documents") or ()),
         tool_choice=read_tool_choice(options.get("tool_choice"), [tool.name for tool in tools]),
-        parallel_tool_calls=chosen.get("parallel_tool_calls", True),
+        parallel_tool_calls=chosen["parallel_tool_calls"],
         constrain=chosen["constrain"],
         sampling=Sampling(
             stop=(stops,) if isinstance(stops, str) else tuple(stops),
