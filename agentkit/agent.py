@@ -21,6 +21,8 @@ from agentkit.tools import Tool
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from agentkit.langchain.agent_runnable import AgentRunnable
+
 __all__ = ["Agent", "History", "Prompt"]
 
 Prompt: TypeAlias = str | Iterable[Message | Mapping[str, Any]]
@@ -208,6 +210,12 @@ class Agent:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    def as_runnable(self) -> AgentRunnable:
+        """The agent for LangChain's chains and LangGraph's graphs."""
+        from agentkit.langchain.agent_runnable import AgentRunnable
+
+        return AgentRunnable(self)
 
     async def aclose(self) -> None:
         """Free the model. The agent must not be used afterwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agentkit.messages import ToolCall
+from agentkit.messages import Message, ToolCall
 from agentkit.models.base import CallDelta, TextDelta
 from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
 
@@ -62,6 +62,8 @@ class StepFinished:
 
     step: StepRecord
     """Its account."""
+    messages: tuple[Message, ...] = ()
+    """The messages that it added to the conversation."""
 
 
 @dataclass(frozen=True, slots=True)

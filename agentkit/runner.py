@@ -186,6 +186,7 @@ class Run:
 
     async def _step(self, choice: str, emit: Callable[[Event], None]) -> StepRecord:
         begin = time.perf_counter()
+        known = len(self._messages)
         request = ModelRequest(
             messages=self._prompt_messages(),
             tools=self._settings.tools.definitions,
@@ -226,7 +227,7 @@ class Run:
         )
         self._steps.append(step)
         self._partial = ""
-        emit(StepFinished(step))
+        emit(StepFinished(step, tuple(self._messages[known:])))
         return step
 
     def _prompt_messages(self) -> tuple[Message, ...]:

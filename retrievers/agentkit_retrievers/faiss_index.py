@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +21,12 @@ from agentkit_retrievers.embedding import (
     Vectors,
     replace_surrogates,
 )
-from agentkit_retrievers.identity import document_id
+from agentkit_retrievers.identity import with_ids
 from agentkit_retrievers.loading import DEFAULT_PATTERNS, load_folder
 from agentkit_retrievers.storage import StoredIndex, read_index, write_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
 
     from agentkit_retrievers.progress import Progress
@@ -167,7 +166,7 @@ class FaissRetriever:
             ModelLoadError: The embedding model cannot be loaded.
             RetrievalError: The embedder's vectors are not what they should be.
         """
-        added = _with_ids(documents)
+        added = with_ids(documents)
         new = list({document.doc_id: document for document in added}.values())
         if new:
             # Outside the lock, for it takes long: searches go on meanwhile.
@@ -213,18 +212,61 @@ class FaissRetriever:
         count = self.top_k if top_k is None else _checked_top_k(top_k)
         if not len(self):
             return []
-        vector = self.embedder.embed_query(replace_surrogates(query))
+        return self.search(self.embedder.embed_query(replace_surrogates(query)), top_k=count)
+
+    def search(
+        self,
+        vector: Vectors,
+        *,
+        top_k: int | None = None,
+        where: Callable[[Document], bool] | None = None,
+    ) -> list[ScoredDocument]:
+        """Return the documents closest to a vector, best first.
+
+        Args:
+            vector: Of the embedder's dimension.
+            top_k: As for :meth:`retrieve`.
+            where: Search only among documents for which it is true.
+
+        Raises:
+            UserError: ``top_k`` is below 1.
+            RetrievalError: The vector is not what it should be.
+        """
+        count = self.top_k if top_k is None else _checked_top_k(top_k)
+        if not len(self):
+            return []
         vectors = self._checked(vector.reshape(1, -1), 1)
         with self._lock:
-            found = min(count, len(self))
-            if not found:
+            rows = [row for row, doc in self._documents.items() if where is None or where(doc)]
+            if not rows:
                 return []
-            scores, rows = self._index.search(vectors, found)
+            only = None if where is None else _only(rows)
+            scores, found = self._index.search(vectors, min(count, len(rows)), params=only)
             hits = [
                 ScoredDocument(self._documents[int(row)], float(score))
-                for score, row in zip(scores[0], rows[0], strict=True)
+                for score, row in zip(scores[0], found[0], strict=True)
             ]
         return [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
+
+    def get(self, doc_ids: Iterable[str | int]) -> list[Document]:
+        """The documents with these ``doc_id``, in this order; unknown ones are passed over."""
+        with self._lock:
+            return [self._documents[self._rows[key]] for key in doc_ids if key in self._rows]
+
+    def vectors(self, doc_ids: Iterable[str | int]) -> Vectors:
+        """The vectors of documents, L2-normalised rows, in this order.
+
+        Raises:
+            UserError: There is no document with one of these ``doc_id``.
+        """
+        with self._lock:
+            keys = list(doc_ids)
+            for key in keys:
+                if key not in self._rows:
+                    raise UserError(f"there is no document with the doc_id {key!r}")
+            if not keys:
+                return np.zeros((0, self.embedder.dimension), dtype=np.float32)
+            return np.stack([self._index.reconstruct(self._rows[key]) for key in keys])
 
     async def aretrieve(self, query: str, *, top_k: int | None = None) -> list[ScoredDocument]:
         """:meth:`retrieve` in a worker thread, so that the event loop goes on."""
@@ -252,9 +294,9 @@ class FaissRetriever:
             RetrievalError: The folder holds something else, or writing failed.
         """
         with self._lock:
-            vectors = (
-                self._index if self._index is not None else _new_index(self.embedder.dimension)
-            )
+            vectors = self._index
+            if vectors is None:
+                vectors = _new_index(self.embedder.dimension)
             stored = StoredIndex(
                 vectors=vectors,
                 documents=list(self._documents.values()),
@@ -347,26 +389,12 @@ def _new_index(dimension: int) -> Any:
     return faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
 
 
+def _only(rows: Sequence[int]) -> Any:
+    parameters: Any = faiss.SearchParameters
+    return parameters(sel=faiss.IDSelectorBatch(np.array(rows, dtype=np.int64)))
+
+
 def _checked_top_k(top_k: int) -> int:
     if top_k < 1:
         raise UserError(f"top_k must be at least 1, not {top_k}")
     return top_k
-
-
-def _with_ids(documents: Iterable[Document]) -> list[Document]:
-    """The documents, each with an identifier and some text, no two different ones under one."""
-    known: dict[str | int, Document] = {}
-    added: list[Document] = []
-    for position, document in enumerate(documents):
-        if not document.text.strip():
-            raise UserError(
-                f"document {document_id(document)!r} (number {position}) has no text; leave it out"
-            )
-        if document.doc_id == "":
-            document = replace(document, doc_id=document_id(document))
-        if known.setdefault(document.doc_id, document) != document:
-            raise UserError(
-                f"two different documents have the doc_id {document.doc_id!r}; give each its own"
-            )
-        added.append(document)
-    return added

@@ -1,15 +1,20 @@
-"""Identifiers for documents that come without one."""
+"""Identifiers for documents, so that each has one of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agentkit.errors import UserError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agentkit.retrieval import Document
 
-__all__ = ["document_id"]
+__all__ = ["document_id", "with_ids"]
 
 
 def document_id(document: Document) -> str | int:
@@ -24,3 +29,26 @@ def document_id(document: Document) -> str | int:
     # json escapes lone surrogates, which utf-8 cannot hold.
     content = json.dumps([document.source, document.start, document.title, document.text])
     return "doc-" + hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
+
+
+def with_ids(documents: Iterable[Document]) -> list[Document]:
+    """The documents, each with an identifier and some text, no two different ones under one.
+
+    Raises:
+        UserError: A document has no text, or two of them have one ``doc_id``.
+    """
+    known: dict[str | int, Document] = {}
+    added: list[Document] = []
+    for position, document in enumerate(documents):
+        if not document.text.strip():
+            raise UserError(
+                f"document {document_id(document)!r} (number {position}) has no text; leave it out"
+            )
+        if document.doc_id == "":
+            document = replace(document, doc_id=document_id(document))
+        if known.setdefault(document.doc_id, document) != document:
+            raise UserError(
+                f"two different documents have the doc_id {document.doc_id!r}; give each its own"
+            )
+        added.append(document)
+    return added
