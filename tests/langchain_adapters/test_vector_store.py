@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hashing_embedder import HashingEmbedder
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
@@ -22,6 +21,7 @@ from agentkit.langchain import (
     document_to_langchain,
 )
 from agentkit_retrievers import Embedder, FaissRetriever
+from hashing_embedder import HashingEmbedder
 
 TEXTS = ["cats purr softly", "cats purr loudly", "dogs bark", "cows moo"]
 METADATA = [{"kind": "cat", "n": 1}, {"kind": "cat", "n": 2}, {"kind": "dog"}, {"kind": "cow"}]

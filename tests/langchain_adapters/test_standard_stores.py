@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hashing_embedder import HashingEmbedder
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool
@@ -26,6 +25,7 @@ from agentkit.langchain import (
     to_langchain,
 )
 from agentkit_retrievers import FaissRetriever
+from hashing_embedder import HashingEmbedder
 
 
 class TestAgentkitVectorStore(VectorStoreIntegrationTests):
