@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 MAX_CALLS_PER_TURN = 8
 """A small model that falls into repeating its call is stopped here."""
 
-_NUMBER_TAIL = re.compile(r"-?\d[\d.]*(?:[eE][+-]?(\d*))?$")
+_NUMBER_TAIL = re.compile(r"(-?\d[\d.]*)(?:[eE][+-]?(\d*))?$")
 _MAX_NUMBER_CHARS = 40
 
 
@@ -283,4 +283,4 @@ def number_runs_away(text: str) -> bool:
     number = _NUMBER_TAIL.search(text[-3 * _MAX_NUMBER_CHARS :])
     if number is None:
         return False
-    return len(number[0]) > _MAX_NUMBER_CHARS or len(number[1] or "") > 2
+    return len(number[1]) > _MAX_NUMBER_CHARS or len(number[2] or "") > 2
