@@ -77,6 +77,7 @@ class Turn:
         self._call_tokens = 0  # what the shortest call takes
         self._next_closing_check = 0
         self._near_limit = False
+        self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
         self._sampled = self._forced = 0
         self._seconds = {"queue": queued}
 
@@ -207,6 +208,8 @@ class Turn:
             with self._timed("grammar"):
                 tokens = more(self._constraint)
             self._forced += len(tokens)
+            # Forced tokens are the first of any way to the end, the one in hand included.
+            self._way_out = self._way_out[len(tokens) :]
             yield from self._accept(tokens)
 
     def _closing_tokens(self, constraint: CallConstraint) -> list[int]:
@@ -225,6 +228,7 @@ class Turn:
             # Close to the limit every token is weighed before it is taken; no more need to look.
             self._near_limit = slack < _NEAR_LIMIT
             self._next_closing_check = sys.maxsize if self._near_limit else written + slack // 2
+            self._way_out = tokens
             return []
         constraint.advance(tokens)
         return tokens
@@ -249,15 +253,22 @@ class Turn:
             return [token]
         if self._near_limit:
             with self._timed("grammar"):
-                fits = self._constraint.fits(token, self._room())
-                end = None if fits else self._constraint.shortest_end()
-            if end and len(end) <= self._room():
-                self._sampled -= 1
-                self._forced += len(end)
-                self._constraint.advance(end)
-                return end
+                way_out = self._constraint.way_out(token, self._room())
+            if way_out is None:
+                return self._leave()
+            self._way_out = way_out
         self._constraint.advance([token])
         return [token]
+
+    def _leave(self) -> list[int]:
+        """Take the way to the end that is in hand, as the chosen token leads to none."""
+        assert self._constraint is not None
+        if not self._way_out:
+            return [self._engine.eos_ids[0]]
+        self._sampled -= 1
+        self._forced += len(self._way_out)
+        self._constraint.advance(self._way_out)
+        return self._way_out
 
     def _next_free_token(self, logits: torch.Tensor) -> int:
         seen = self._output.token_ids

@@ -13,6 +13,7 @@ import json
 import logging
 import random
 import re
+import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -37,6 +38,12 @@ logger = logging.getLogger(__name__)
 MAX_CALLS_PER_TURN = 8
 """A small model that falls into repeating its call is stopped here."""
 
+# ASCII in the order in which a way out of a pattern is looked for: what formats hinge on (e-mail
+# addresses, hosts, times, paths) first, other punctuation last.
+_CHARACTERS = dict.fromkeys(
+    "@.-:/TZ" + string.digits + string.ascii_letters + "".join(map(chr, range(32, 127)))
+)
+
 _NUMBER_TAIL = re.compile(r"(-?\d[\d.]*)(?:[eE][+-]?(\d*))?$")
 _MAX_NUMBER_CHARS = 40
 
@@ -58,9 +65,9 @@ class GrammarCompiler:
         )
         self._tags = tuple(self._tag(tokenizer, tag) for tag in (TOOL_CALL_START, TOOL_CALL_END))
         self.single_characters: dict[str, int] = {
-            chr(code): found[0]
-            for code in range(32, 127)
-            if len(found := self._tokenizer.tokenize_str(chr(code))) == 1
+            character: found[0]
+            for character in _CHARACTERS
+            if len(found := self._tokenizer.tokenize_str(character)) == 1
         }
         self._grammars = lru_cache(maxsize=64)(self._grammar)
 
@@ -199,9 +206,14 @@ class CallConstraint:
                 return tokens
         return None
 
-    def fits(self, token: int, room: int) -> bool:
-        """Whether a call that goes on with ``token`` can be complete within ``room`` tokens."""
-        return self._try_to_end((token,), room, None) is not None
+    def way_out(self, token: int, room: int) -> list[int] | None:
+        """What can follow ``token`` so that the calls are complete within ``room`` tokens.
+
+        Returns:
+            The tokens after ``token``; None if no way that short was found.
+        """
+        tokens = self._try_to_end((token,), room, None)
+        return None if tokens is None else tokens[1:]
 
     def _try_to_end(
         self, start: tuple[int, ...], limit: int, dice: random.Random | None
@@ -245,8 +257,7 @@ class CallConstraint:
             if token is not None and mask[token] and not (dice and text == "1"):
                 return token
         # A pattern or a number that needs more. What was used least comes first, so that the
-        # one character that a pattern waits for is not passed over for ever; punctuation
-        # before digits before letters, since formats hinge on it.
+        # one character that a pattern waits for is not passed over for ever.
         allowed: list[int] = [token for token in characters.values() if mask[token]]
         if dice:
             dice.shuffle(allowed)
