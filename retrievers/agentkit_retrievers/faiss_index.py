@@ -294,11 +294,10 @@ class FaissRetriever:
             RetrievalError: The folder holds something else, or writing failed.
         """
         with self._lock:
-            vectors = self._index
-            if vectors is None:
-                vectors = _new_index(self.embedder.dimension)
+            if self._index is None:
+                self._index = _new_index(self.embedder.dimension)
             stored = StoredIndex(
-                vectors=vectors,
+                vectors=self._index,
                 documents=list(self._documents.values()),
                 embedding_model=self.embedder.model_name,
             )
