@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agentkit.langchain.agent_runnable import AgentRunnable
 
-__all__ = ["Agent", "History", "Prompt"]
+__all__ = ["Agent", "History", "Prompt", "as_tool"]
 
 Prompt: TypeAlias = str | Iterable[Message | Mapping[str, Any]]
 """What a run begins with: the user's text, or messages."""
@@ -94,7 +94,7 @@ class Agent:
         self.model = _as_model(model)
         self.system = system
         self.examples = tuple(normalize_messages(examples))
-        all_tools = [_as_tool(tool) for tool in tools]
+        all_tools = [as_tool(tool) for tool in tools]
         if retriever is not None and retrieval == "tool":
             all_tools.append(RetrieverTool(retriever, top_k=top_k or 4))
             retriever = None
@@ -298,7 +298,8 @@ def _as_model(model: Model | str | Path | None) -> Model:
     return TransformersModel(model)
 
 
-def _as_tool(tool: Any) -> Tool:
+def as_tool(tool: Any) -> Tool:
+    """The tool itself, or a plain function made into one; anything else as it is."""
     if isinstance(tool, Tool) or not callable(tool):
         return tool  # type: ignore[no-any-return]  # ToolSet says what is wrong with it
     import agentkit

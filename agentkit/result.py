@@ -28,10 +28,9 @@ StopReason: TypeAlias = Literal[
     "max_seconds",
     "max_calls_per_tool",
     "max_retries",
-    "error",
 ]
-"""Why a run ended: with an answer; with one cut at ``Sampling.max_tokens``; at the limit of that
-name; or by an exception (only in the result that the exception carries)."""
+"""Why a run ended: with an answer; with one cut at ``Sampling.max_tokens``; or at the limit of
+that name."""
 
 _VERSION = 1
 

@@ -9,12 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentkit.errors import (
-    InvalidToolCallError,
-    LimitExceededError,
-    ModelError,
-    RunError,
-)
+from agentkit.errors import InvalidToolCallError, LimitExceededError, ModelError
 from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolCallStarted, ToolResult
 from agentkit.limits import Limits
 from agentkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
@@ -115,7 +110,7 @@ class Run:
         self._usage = Usage()
         self._partial = ""  # text of a turn that was cut off
         self._failures = 0
-        self._begin = time.perf_counter()
+        self._begin = 0.0
         self._executor = ToolExecutor(
             settings.tools,
             limits=settings.limits,
@@ -141,8 +136,6 @@ class Run:
                 raise
             message = f"the run did not finish within {limits.max_seconds:g} s"
             return self._stop(_LimitReached("max_seconds", message))
-        except RunError:
-            raise
         except ModelError as error:
             if self._steps:
                 error.add_note(f"after {len(self._steps)} steps of the run")

@@ -161,8 +161,9 @@ class ToolExecutor:
         validated = validator.validate(parsed.arguments)
         repairs = (*parsed.repairs, *(c.description for c in validated.coercions))
         if not validated.ok:
-            problems = "\n".join(error.message for error in validated.errors)
-            return rejected("invalid", f"Error: the arguments of {name} are not valid.\n{problems}")
+            return rejected(
+                "invalid", f"Error: the arguments of {name} are not valid.\n{validated.explain()}"
+            )
         allowed = self._limits.calls_allowed(name)
         if allowed is not None and self._counts[name] >= allowed:
             return rejected(

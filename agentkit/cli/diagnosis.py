@@ -193,15 +193,19 @@ def _models() -> Iterator[Finding]:
 
 
 def _embedded_model() -> Finding:
-    from agentkit.models.embedded import EMBEDDED_MODEL, embedded_gguf, embedded_model_dir
+    from agentkit.models.embedded import (
+        EMBEDDED_MODEL,
+        embedded_gguf,
+        embedded_model_dir,
+        embedded_model_is_ready,
+    )
 
-    folder = embedded_model_dir()
     data: dict[str, Any] = {
-        "converted": (folder / "config.json").is_file(),
+        "converted": embedded_model_is_ready(),
         "package": embedded_gguf() is not None,
     }
     if data["converted"]:
-        detail = f"converted, in {folder}"
+        detail = f"converted, in {embedded_model_dir()}"
         return Finding(name=EMBEDDED_MODEL, status="ok", detail=detail, data=data)
     if not data["package"]:
         return Finding(
@@ -225,7 +229,12 @@ def _embedded_model() -> Finding:
 
 def _default_model(name: str) -> Finding:
     """Whether the model that an agent takes by default can be loaded."""
-    from agentkit.models.defaults import MODEL_VARIABLE, cached_granite
+    from agentkit.models.defaults import (
+        MODEL_VARIABLE,
+        cached_granite,
+        hub_is_offline,
+        names_a_path,
+    )
 
     title = "default model"
     data: dict[str, Any] = {"model": name}
@@ -246,8 +255,7 @@ def _default_model(name: str) -> Finding:
         return Finding(name=title, status="ok", detail=name, data=data)
     if (path / "config.json").is_file() or cached_granite(name) is not None:
         return Finding(name=title, status="ok", detail=name, data=data)
-    is_path = path.exists() or name.endswith(".gguf") or name[0] in "./~" or name.count("/") > 1
-    if is_path:
+    if names_a_path(name):
         return Finding(
             name=title,
             status="missing",
@@ -256,7 +264,7 @@ def _default_model(name: str) -> Finding:
             needed=True,
             data=data,
         )
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+    if hub_is_offline():
         return Finding(
             name=title,
             status="missing",

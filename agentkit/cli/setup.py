@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -101,9 +100,13 @@ def check_folder(folder: Path, what: str) -> None:
 
 
 def _load(model: TransformersModel, notes: Console) -> None:
-    from agentkit.models.embedded import EMBEDDED_MODEL, embedded_model_dir, prepare_embedded_model
+    from agentkit.models.embedded import (
+        EMBEDDED_MODEL,
+        embedded_model_is_ready,
+        prepare_embedded_model,
+    )
 
-    if model.name == EMBEDDED_MODEL and not (embedded_model_dir() / "config.json").is_file():
+    if model.name == EMBEDDED_MODEL and not embedded_model_is_ready():
         with notes.status(f"Preparing {EMBEDDED_MODEL} (once, some 20 seconds)"):
             prepare_embedded_model(progress=False)
     _download(model.name, notes)
@@ -113,11 +116,10 @@ def _load(model: TransformersModel, notes: Console) -> None:
 
 def _download(name: str, notes: Console) -> None:
     """Fetch a hub model that is not in the cache, with the hub's own progress bars."""
-    from agentkit.models.defaults import cached_granite
+    from agentkit.models.defaults import cached_granite, hub_is_offline, names_a_path
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    is_hub_id = name.count("/") == 1 and name[0] not in "./~" and not Path(name).exists()
-    if offline or not is_hub_id or name.endswith(".gguf") or cached_granite(name) is not None:
+    is_hub_id = "/" in name and not names_a_path(name)
+    if hub_is_offline() or not is_hub_id or cached_granite(name) is not None:
         return
     notes.print(f"Downloading {name} from the model hub (once)")
     from huggingface_hub import snapshot_download

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -202,7 +201,7 @@ class Turn:
 
     def _take_forced(self) -> Iterator[ModelEvent]:
         """Append the tokens that the grammar leaves no choice about, without sampling."""
-        for more in (lambda c: c.forced(), lambda c: self._closing_tokens(c)):
+        for more in (lambda constraint: constraint.forced(), self._closing_tokens):
             if self._constraint is None or self._constraint.finished:
                 return
             with self._timed("grammar"):
@@ -218,16 +217,16 @@ class Turn:
         How many those are is only looked up now and then, the closer the limit the oftener.
         """
         written = len(self._output.token_ids)
-        if written < self._next_closing_check or constraint.may_end:
+        # Close to the limit every token is weighed before it is taken; no more need to look.
+        if self._near_limit or written < self._next_closing_check or constraint.may_end:
             return []
         tokens = constraint.shortest_end()
         if tokens is None:
             return []
         slack = self._room() - len(tokens) - _CLOSING_MARGIN
         if slack > 0:
-            # Close to the limit every token is weighed before it is taken; no more need to look.
             self._near_limit = slack < _NEAR_LIMIT
-            self._next_closing_check = sys.maxsize if self._near_limit else written + slack // 2
+            self._next_closing_check = written + slack // 2
             self._way_out = tokens
             return []
         constraint.advance(tokens)

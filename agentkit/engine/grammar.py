@@ -157,7 +157,6 @@ class CallConstraint:
     def __init__(self, matcher: LLMatcher, compiler: GrammarCompiler) -> None:
         self._matcher = matcher
         self._compiler = compiler
-
         self._in_string = InString()
 
     @property
@@ -186,8 +185,7 @@ class CallConstraint:
 
     def allowed(self, device: torch.device) -> torch.Tensor:
         """Which tokens may come next: bool, shape ``(vocabulary,)``."""
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        mask = np.unpackbits(bits, bitorder="little")[: self._compiler.vocab_size]
+        mask = _next_tokens(self._matcher)[: self._compiler.vocab_size]
         return torch.from_numpy(mask).bool().to(device)
 
     def shortest_end(self, *, limit: int = 256) -> list[int] | None:
@@ -235,9 +233,7 @@ class CallConstraint:
                 return tokens if not matcher.is_error() and len(tokens) <= limit else None
             step = matcher.compute_ff_tokens()
             if not step:
-                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-                mask = np.unpackbits(bits, bitorder="little")
-                token = self._closing_token(mask, bool(in_string), used, dice)
+                token = self._closing_token(_next_tokens(matcher), bool(in_string), used, dice)
                 if token is None:
                     return None
                 used[token] += 1
@@ -264,6 +260,12 @@ class CallConstraint:
         if not allowed:
             allowed = [int(token) for token in np.flatnonzero(mask)[:1]]
         return min(allowed, key=lambda token: used[token], default=None)
+
+
+def _next_tokens(matcher: LLMatcher) -> np.ndarray[Any, Any]:
+    """Which tokens may come next: 0 or 1 for each token, with some zeros behind the last."""
+    bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    return np.unpackbits(bits, bitorder="little")
 
 
 class InString:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from agentkit.errors import ModelLoadError, UserError
+from agentkit.models.defaults import hub_is_offline
 
 __all__ = ["LoadedModel", "load_model", "pick_device", "pick_dtype"]
 
@@ -152,11 +152,10 @@ def _source(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def _explain(name: str, error: Exception) -> str:
-    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
     hint = (
         "HF_HUB_OFFLINE is set, so only models in the local cache can be used"
-        if offline
+        if hub_is_offline()
         else "check the name, the network, and that there is room on the disk"
     )
     return f"model {name!r} could not be loaded: {first_line} ({hint})"

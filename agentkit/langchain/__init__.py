@@ -5,8 +5,9 @@ Names are imported when first used; ``langchain-core`` is needed, LangChain itse
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit.langchain.agent_runnable import AgentRunnable
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
     from agentkit.langchain.vector_store import AgentkitVectorStore
 
 _HOMES = {
-    "AgentRunnable": "agent_runnable",
-    "AgentkitEmbeddings": "embeddings",
-    "AgentkitRetriever": "retriever",
-    "AgentkitVectorStore": "vector_store",
-    "ChatGranite": "chat_model",
-    "LangChainEmbedder": "embeddings",
-    "document_from_langchain": "documents",
-    "document_to_langchain": "documents",
-    "from_langchain": "tools",
-    "messages_from_langchain": "messages",
-    "messages_to_langchain": "messages",
-    "to_langchain": "tools",
+    "AgentRunnable": ".agent_runnable",
+    "AgentkitEmbeddings": ".embeddings",
+    "AgentkitRetriever": ".retriever",
+    "AgentkitVectorStore": ".vector_store",
+    "ChatGranite": ".chat_model",
+    "LangChainEmbedder": ".embeddings",
+    "document_from_langchain": ".documents",
+    "document_to_langchain": ".documents",
+    "from_langchain": ".tools",
+    "messages_from_langchain": ".messages",
+    "messages_to_langchain": ".messages",
+    "to_langchain": ".tools",
 }
 
 __all__ = [
@@ -48,14 +49,4 @@ __all__ = [
     "to_langchain",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -22,7 +22,7 @@ from agentkit.errors import ModelError, UserError
 from agentkit.langchain import background
 from agentkit.langchain.messages import messages_to_langchain
 from agentkit.langchain.requests import (
-    SAMPLING_OPTIONS,
+    REQUEST_OPTIONS,
     build_request,
     read_tool_choice,
     with_examples,
@@ -113,7 +113,7 @@ class ChatGranite(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("device", "dtype", "revision", *SAMPLING_OPTIONS, "stop", "constrain")
+        names = ("device", "dtype", "revision", *REQUEST_OPTIONS)
         return {"model": self._model_name(), **{name: getattr(self, name) for name in names}}
 
     @property
@@ -282,10 +282,9 @@ class ChatGranite(BaseChatModel):
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> tuple[Model, ModelRequest, float | None]:
-        names = (*SAMPLING_OPTIONS, "stop", "constrain", "parallel_tool_calls")
         request = build_request(
             with_examples(messages, self.examples),
-            defaults={name: getattr(self, name) for name in names},
+            defaults={name: getattr(self, name) for name in REQUEST_OPTIONS},
             stop=stop,
             options=options,
         )

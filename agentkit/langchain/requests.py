@@ -16,6 +16,7 @@ from agentkit.tools import ToolDefinition
 
 __all__ = [
     "CALL_OPTIONS",
+    "REQUEST_OPTIONS",
     "SAMPLING_OPTIONS",
     "build_request",
     "check_options",
@@ -34,13 +35,13 @@ SAMPLING_OPTIONS = (
 )
 """Options of a call that say how tokens are chosen; fields of the chat model, too."""
 
+REQUEST_OPTIONS = (*SAMPLING_OPTIONS, "stop", "constrain", "parallel_tool_calls")
+"""Options of a call that the chat model has defaults for, in fields of the same names."""
+
 CALL_OPTIONS = (
-    *SAMPLING_OPTIONS,
-    "constrain",
+    *REQUEST_OPTIONS,
     "documents",
     "model",
-    "parallel_tool_calls",
-    "stop",
     "stream",
     "strict",
     "timeout",
@@ -74,8 +75,7 @@ def build_request(
 
     Args:
         messages: The conversation.
-        defaults: The chat model's own sampling options, ``stop``, ``constrain`` and
-            ``parallel_tool_calls``.
+        defaults: The chat model's own values of :data:`REQUEST_OPTIONS`.
         stop: The call's stop strings; ``None`` for the defaults'.
         options: The call's options, which come before the defaults.
 

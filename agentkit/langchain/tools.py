@@ -12,6 +12,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ValidationError
 
+from agentkit.agent import as_tool
 from agentkit.errors import ToolError, ToolTimeoutError, UserError
 from agentkit.langchain import background
 from agentkit.langchain.documents import document_from_langchain, document_to_langchain
@@ -38,7 +39,9 @@ def to_langchain(tool: Tool | Callable[..., Any], *, deps: Any = None) -> Struct
     Raises:
         SchemaError: The tool's schema or the function's signature cannot be used.
     """
-    made = _as_tool(tool)
+    made = as_tool(tool)
+    if not isinstance(made, Tool):
+        raise UserError(f"{tool!r:.100} is neither an agentkit tool nor a function")
     validator = ArgumentValidator(made.definition)
 
     async def call(**arguments: Any) -> tuple[str, Any]:
@@ -118,17 +121,6 @@ class LangChainTool:
         if result.status == "error":
             raise ToolError(text)
         return ToolOutput(content=text, sources=_sources(result.artifact))
-
-
-def _as_tool(tool: Any) -> Tool:
-    if isinstance(tool, Tool):
-        return tool
-    if not callable(tool):
-        raise UserError(f"{tool!r:.100} is neither an agentkit tool nor a function")
-    import agentkit
-
-    made: Tool = agentkit.tool(tool)
-    return made
 
 
 async def _call(tool: Tool, arguments: Mapping[str, Any], deps: Any) -> Any:

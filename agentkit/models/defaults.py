@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agentkit.models.embedded import embedded_gguf, embedded_model_dir
+from agentkit.models.embedded import embedded_gguf, embedded_model_is_ready
 
-__all__ = ["GRANITE_MODELS", "MODEL_VARIABLE", "cached_granite", "default_model_name"]
+__all__ = [
+    "GRANITE_MODELS",
+    "MODEL_VARIABLE",
+    "cached_granite",
+    "default_model_name",
+    "hub_is_offline",
+    "names_a_path",
+]
 
 MODEL_VARIABLE = "AGENTKIT_MODEL"
 """Environment variable that names the default model."""
@@ -33,7 +40,7 @@ def default_model_name() -> str:
     for name in GRANITE_MODELS:
         if cached_granite(name) is not None:
             return name
-    if embedded_gguf() is not None or (embedded_model_dir() / "config.json").is_file():
+    if embedded_gguf() is not None or embedded_model_is_ready():
         return "embedded"
     return GRANITE_MODELS[0]
 
@@ -50,3 +57,18 @@ def cached_granite(name: str) -> Path | None:
         if isinstance(found, str):
             return Path(found).parent
     return None
+
+
+def hub_is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` holds the hub's client to its cache."""
+    return os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+
+
+def names_a_path(name: str) -> bool:
+    """Whether a model's name stands for a place on this machine rather than for a hub id."""
+    return (
+        Path(name).expanduser().exists()
+        or name.endswith(".gguf")
+        or name[0] in "./~"
+        or name.count("/") > 1
+    )

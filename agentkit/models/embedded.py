@@ -17,7 +17,13 @@ from pathlib import Path
 from agentkit.cache_dir import cache_dir
 from agentkit.errors import ModelLoadError
 
-__all__ = ["EMBEDDED_MODEL", "embedded_gguf", "embedded_model_dir", "prepare_embedded_model"]
+__all__ = [
+    "EMBEDDED_MODEL",
+    "embedded_gguf",
+    "embedded_model_dir",
+    "embedded_model_is_ready",
+    "prepare_embedded_model",
+]
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 """Name of the embedded model, and of its folder in the cache."""
@@ -41,6 +47,12 @@ def embedded_model_dir() -> Path:
     return cache_dir() / "models" / f"{EMBEDDED_MODEL}-v{_LAYOUT}"
 
 
+def embedded_model_is_ready() -> bool:
+    """Whether the model has been converted."""
+    # The folder is renamed into place, so one file of it stands for all.
+    return (embedded_model_dir() / "config.json").is_file()
+
+
 def prepare_embedded_model(*, progress: bool | None = None) -> Path:
     """Convert the embedded model if that has not been done yet.
 
@@ -54,7 +66,7 @@ def prepare_embedded_model(*, progress: bool | None = None) -> Path:
         ModelLoadError: The package is not installed, or the conversion failed.
     """
     target = embedded_model_dir()
-    if (target / "config.json").is_file():
+    if embedded_model_is_ready():
         return target
     gguf = embedded_gguf()
     if gguf is None:
@@ -71,7 +83,7 @@ def prepare_embedded_model(*, progress: bool | None = None) -> Path:
         try:
             work.rename(target)
         except OSError:
-            if not (target / "config.json").is_file():  # else another process was first
+            if not embedded_model_is_ready():  # else another process was first
                 raise
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ModelLoadError(f"{gguf.name} could not be converted: {error}") from error

@@ -5,8 +5,9 @@ Names are imported when first used: FAISS, PyTorch and the file readers cost not
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit_retrievers.chunking import Chunker
@@ -28,24 +29,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Chunker": "chunking",
-    "Embedder": "embedding",
-    "FaissRetriever": "faiss_index",
-    "Progress": "progress",
-    "SentenceTransformerEmbedder": "embedding",
-    "format_sources": "sources",
-    "load": "loading",
-    "load_folder": "loading",
+    "Chunker": ".chunking",
+    "Embedder": ".embedding",
+    "FaissRetriever": ".faiss_index",
+    "Progress": ".progress",
+    "SentenceTransformerEmbedder": ".embedding",
+    "format_sources": ".sources",
+    "load": ".loading",
+    "load_folder": ".loading",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value  # Found without this function from now on.
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULES)

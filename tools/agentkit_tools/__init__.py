@@ -5,8 +5,9 @@ The names load on first use, so that importing the package costs next to nothing
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
@@ -24,21 +25,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "APIKeyAuth": "auth",
-    "Auth": "auth",
-    "BasicAuth": "auth",
-    "BearerAuth": "auth",
-    "FunctionTool": "function",
-    "HTTPTool": "http",
-    "tool": "function",
+    "APIKeyAuth": ".auth",
+    "Auth": ".auth",
+    "BasicAuth": ".auth",
+    "BearerAuth": ".auth",
+    "FunctionTool": ".function",
+    "HTTPTool": ".http",
+    "tool": ".function",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)
