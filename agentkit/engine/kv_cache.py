@@ -20,49 +20,82 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._storage: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._length = 0
+        super().__init__()
+
+    # Views are made when asked for: the native forward pass works on the storage itself.
+    @property
+    def keys(self) -> torch.Tensor | None:
+        return None if self._storage is None else self._storage[0][..., : self._length, :]
+
+    @keys.setter
+    def keys(self, value: torch.Tensor | None) -> None:
+        assert value is None
+
+    @property
+    def values(self) -> torch.Tensor | None:
+        return None if self._storage is None else self._storage[1][..., : self._length, :]
+
+    @values.setter
+    def values(self, value: torch.Tensor | None) -> None:
+        assert value is None
+
+    @property
+    def storage(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values, each of shape (1, heads, capacity, head size); None before any."""
+        return self._storage
+
+    def get_seq_length(self) -> int:
+        return self._length
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        length = self.get_seq_length()
-        end = length + key_states.shape[-2]
+        begin, end = self._length, self._length + key_states.shape[-2]
         if self._storage is None or self._storage[0].shape[-2] < end:
-            self._grow(key_states, value_states, length, max(256, 2 * end))
+            self._grow((key_states, value_states), max(256, 2 * end))
         assert self._storage is not None
         for store, states in zip(self._storage, (key_states, value_states), strict=True):
-            store[..., length:end, :] = states
-        self._view(end)
-        return self.keys, self.values
+            store[..., begin:end, :] = states
+        self._length = end
+        keys, values = self.keys, self.values
+        assert keys is not None
+        assert values is not None
+        return keys, values
+
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` tokens in all; needs storage to be there already."""
+        assert self._storage is not None
+        if self._storage[0].shape[-2] < length:
+            self._grow(self._storage, max(256, 2 * length))
+
+    def extend(self, length: int) -> None:
+        """Count tokens up to ``length`` as held: they were written into the storage."""
+        self._length = length
 
     def truncate(self, length: int) -> None:
         """Forget everything past the first ``length`` tokens; the storage stays."""
-        if self.is_initialized and length < self.get_seq_length():
-            self._view(length)
+        self._length = min(self._length, length)
 
     def fork(self, length: int) -> _GrowingLayer:
         """A layer of its own with a copy of the first ``length`` tokens."""
         layer = _GrowingLayer()
-        if self.is_initialized and length:
-            layer.update(self.keys[..., :length, :], self.values[..., :length, :])
+        keys, values = self.keys, self.values
+        if keys is not None and values is not None and length:
+            layer.update(keys[..., :length, :], values[..., :length, :])
         return layer
 
     @property
     def nbytes(self) -> int:
         return sum(store.nbytes for store in self._storage or ())
 
-    def _grow(self, keys: torch.Tensor, values: torch.Tensor, length: int, capacity: int) -> None:
-        self.device, self.is_initialized = keys.device, True
-        grown = tuple(s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in (keys, values))
+    def _grow(self, like: tuple[torch.Tensor, torch.Tensor], capacity: int) -> None:
+        self.device, self.dtype, self.is_initialized = like[0].device, like[0].dtype, True
+        grown = tuple(s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in like)
         for new, old in zip(grown, self._storage or (), strict=False):
-            new[..., :length, :] = old[..., :length, :]
+            new[..., : self._length, :] = old[..., : self._length, :]
         self._storage = (grown[0], grown[1])
-
-    def _view(self, length: int) -> None:
-        assert self._storage is not None
-        self.keys = self._storage[0][..., :length, :]
-        self.values = self._storage[1][..., :length, :]
 
 
 class KVCache:

@@ -1,0 +1,371 @@
+/* One forward pass of a Llama- or Granite-shaped model over a few tokens of one or many sequences.
+ *
+ * A pass over a single token is mostly waiting for the weights to come from memory, and in an
+ * interpreter mostly overhead. Here the whole pass is one call, in one parallel region. Long
+ * prompts are not read here: there the matrix products of a BLAS are faster.
+ *
+ * Formulas: modeling_llama.py and modeling_granitemoehybrid.py of transformers 5, to which the
+ * results are compared in tests/test_native.py.
+ */
+#include "kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#define PRAGMA(x) _Pragma(#x)
+#else
+#define PRAGMA(x)
+static int omp_get_thread_num(void) { return 0; }
+#endif
+#define FOR(chunk) PRAGMA(omp for schedule(dynamic, chunk))
+#define FOR_NOWAIT(chunk) PRAGMA(omp for schedule(dynamic, chunk) nowait)
+
+#define MAX_TOKENS 64 /* in one call */
+
+/* Mirrored by native.library.Layer. */
+typedef struct {
+    int32_t recurrent; /* 0: attention, 1: Mamba 2 */
+    int32_t unused;
+    const float *input_norm, *mlp_norm;
+    Matrix query, key, value, output; /* of attention */
+    Matrix gate, up, down;            /* of the MLP */
+    Matrix in_proj, out_proj;         /* of Mamba */
+    const float *conv_weight, *conv_bias, *dt_bias, *decay, *skip, *gate_norm;
+} Layer;
+
+/* Mirrored by native.library.Model. */
+typedef struct {
+    int32_t hidden, heads, kv_heads, head_dim, mlp, layers, vocabulary;
+    int32_t rotary;                                        /* 0: no positions */
+    int32_t m_heads, m_head_dim, m_state, m_groups, m_conv; /* of Mamba */
+    float eps, embedding_scale, attention_scale, residual_scale, logits_scale;
+    const float *cosines, *sines; /* [positions][head_dim / 2] */
+    const float *final_norm;
+    Matrix embedding, head;
+    const Layer *layer;
+} Model;
+
+/* Tokens to be read, in order, those of a sequence side by side. Mirrored by native.library.Batch. */
+typedef struct {
+    int32_t tokens, outputs, threads, unused;
+    const int32_t *ids, *positions, *sequence; /* [tokens] */
+    const int32_t *output_index;               /* [outputs]: tokens whose logits are wanted */
+    float *const *keys, *const *values;        /* [sequences * layers]: [kv_heads][capacity][dim] */
+    const int64_t *capacity;                   /* [sequences] */
+    float *const *conv, *const *state; /* [sequences * layers]: [channels][m_conv], [heads][..][..] */
+    float *logits;                     /* [outputs][vocabulary] */
+    float *scratch;                    /* agentkit_scratch_floats() */
+    int64_t longest;                   /* positions in the longest sequence */
+} Batch;
+
+typedef struct {
+    float *x, *h, *sums, *q, *k, *v, *mixed, *proj, *conv, *scores;
+    int sums_stride, wide, proj_width, conv_width, inner;
+} Scratch;
+
+static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+static int max_int(int a, int b) { return a > b ? a : b; }
+
+static int64_t lay_out(const Model *m, int64_t longest, int threads, float *base, Scratch *s) {
+    s->inner = m->m_heads * m->m_head_dim;
+    s->conv_width = s->inner + 2 * m->m_groups * m->m_state;
+    s->proj_width = s->inner + s->conv_width + m->m_heads;
+    s->wide = round_up(max_int(max_int(m->mlp, m->hidden), max_int(m->heads * m->head_dim, s->inner)), 8);
+    s->sums_stride = round_up(s->wide / GROUP + 1, 8);
+    int64_t at = 0, n = MAX_TOKENS;
+    float *dummy = 0;
+    float **parts[] = {&s->x, &s->h, &s->sums, &s->q, &s->k, &s->v, &s->mixed, &s->proj, &s->conv,
+                       &s->scores, &dummy};
+    int64_t sizes[] = {n * m->hidden, n * s->wide, n * s->sums_stride, n * m->heads * m->head_dim,
+                       n * m->kv_heads * m->head_dim, n * m->kv_heads * m->head_dim, n * s->wide,
+                       m->m_heads ? n * s->proj_width : 0, m->m_heads ? n * s->conv_width : 0,
+                       threads * (longest + 16), 0};
+    for (int i = 0; i < 11; i++) {
+        *parts[i] = base + at;
+        at += (sizes[i] + 15) / 16 * 16;
+    }
+    return at;
+}
+
+/* Floats of scratch memory that a call needs. */
+int64_t agentkit_scratch_floats(const Model *m, int64_t longest, int32_t threads) {
+    Scratch s;
+    return lay_out(m, longest, threads, 0, &s);
+}
+
+int32_t agentkit_max_tokens(void) { return MAX_TOKENS; }
+
+/* Struct sizes, to be compared with the mirrors'. */
+int32_t agentkit_size_of(int32_t what) {
+    return what == 0 ? sizeof(Matrix) : what == 1 ? sizeof(Layer) : what == 2 ? sizeof(Model)
+                                                                              : sizeof(Batch);
+}
+
+static void rms_norm(const float *x, const float *weight, int n, float eps, float *out) {
+    v8f squares = splat(0);
+    for (int c = 0; c < n; c += 8) squares += *(const v8f *)(x + c) * *(const v8f *)(x + c);
+    float scale = 1.0f / sqrtf(sum8(squares) / n + eps);
+    for (int c = 0; c < n; c += 8)
+        *(v8f *)(out + c) = *(const v8f *)(weight + c) * (*(const v8f *)(x + c) * splat(scale));
+}
+
+static void group_sums(const float *x, int n, float *sums, int stride) {
+    int groups = n / GROUP;
+    for (int g = 0; g < groups; g++) {
+        const v8f *p = (const v8f *)(x + g * GROUP);
+        const float *f = (const float *)p;
+        sums[g] = sum8((*(const v8f *)f + *(const v8f *)(f + 8)) +
+                       (*(const v8f *)(f + 16) + *(const v8f *)(f + 24)));
+    }
+    for (int g = groups; g < stride; g++) sums[g] = 0;
+}
+
+INLINE void weigh(const float *values, const float *weights, int64_t length, int dim, int width,
+                  float *out) {
+    v8f sums[8];
+    for (int i = 0; i < width; i++) sums[i] = splat(0);
+    for (int64_t t = 0; t < length; t++) {
+        v8f w = splat(weights[t]);
+        for (int i = 0; i < width; i++) sums[i] += w * *(const v8f *)(values + t * dim + 8 * i);
+    }
+    for (int i = 0; i < width; i++) *(v8f *)(out + 8 * i) = sums[i];
+}
+
+static void attend(const float *q, const float *keys, const float *values, int64_t length, int dim,
+                   float scale, float *scores, float *out) {
+    float most = -INFINITY;
+    for (int64_t t = 0; t < length; t++) {
+        v8f sum = splat(0);
+        for (int c = 0; c < dim; c += 8)
+            sum += *(const v8f *)(q + c) * *(const v8f *)(keys + t * dim + c);
+        scores[t] = sum8(sum) * scale;
+        most = scores[t] > most ? scores[t] : most;
+    }
+    for (int64_t t = length; t < (length + 7) / 8 * 8; t++) scores[t] = -INFINITY;
+    v8f total = splat(0);
+    for (int64_t t = 0; t < length; t += 8) {
+        v8f e = exp8(*(v8f *)(scores + t) - splat(most));
+        *(v8f *)(scores + t) = e;
+        total += e;
+    }
+    /* Past the end e**-inf was cut off at about 1e-38, not at 0: too little to count. */
+    float share = 1.0f / sum8(total);
+    int c = 0;
+    for (; c + 64 <= dim; c += 64) weigh(values + c, scores, length, dim, 8, out + c);
+    for (; c + 32 <= dim; c += 32) weigh(values + c, scores, length, dim, 4, out + c);
+    for (; c < dim; c += 8) weigh(values + c, scores, length, dim, 1, out + c);
+    for (c = 0; c < dim; c += 8) *(v8f *)(out + c) *= splat(share);
+}
+
+static void rotate(float *x, const float *cosines, const float *sines, int dim) {
+    int half = dim / 2;
+    for (int c = 0; c < half; c++) {
+        float a = x[c], b = x[c + half];
+        x[c] = a * cosines[c] - b * sines[c];
+        x[c + half] = b * cosines[c] + a * sines[c];
+    }
+}
+
+static Activations activations(const Scratch *s, const float *x, int stride) {
+    return (Activations){x, s->sums, stride, s->sums_stride};
+}
+
+static void norm_all(const Model *m, const Batch *b, const Scratch *s, const float *weight) {
+    FOR(1)
+    for (int i = 0; i < b->tokens; i++) {
+        float *h = s->h + (size_t)i * s->wide;
+        rms_norm(s->x + (size_t)i * m->hidden, weight, m->hidden, m->eps, h);
+        group_sums(h, m->hidden, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+    }
+}
+
+static void sums_all(const Batch *b, const Scratch *s, const float *x, int n, int stride) {
+    FOR(1)
+    for (int i = 0; i < b->tokens; i++)
+        group_sums(x + (size_t)i * stride, n, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+}
+
+/* out[i][r] = row r . activation i; no barrier after it. */
+static void multiply(const Matrix *w, const Activations *a, int n, float *out, int stride) {
+    FOR_NOWAIT(16)
+    for (int r = 0; r < w->rows; r++) {
+        float y[MAX_TOKENS];
+        dot_row(w, r, a, n, y);
+        for (int i = 0; i < n; i++) out[(size_t)i * stride + r] = y[i];
+    }
+}
+
+/* x[i][r] += scale * (row r . activation i) */
+static void add_product(const Model *m, const Matrix *w, const Activations *a, int n, float *x) {
+    FOR(16)
+    for (int r = 0; r < w->rows; r++) {
+        float y[MAX_TOKENS];
+        dot_row(w, r, a, n, y);
+        for (int i = 0; i < n; i++) x[(size_t)i * m->hidden + r] += m->residual_scale * y[i];
+    }
+}
+
+static void attention(const Model *m, const Batch *b, const Scratch *s, const Layer *l, int index) {
+    int n = b->tokens, dim = m->head_dim, q_width = m->heads * dim, kv_width = m->kv_heads * dim;
+    Activations a = activations(s, s->h, s->wide);
+    multiply(&l->query, &a, n, s->q, q_width);
+    multiply(&l->key, &a, n, s->k, kv_width);
+    multiply(&l->value, &a, n, s->v, kv_width);
+    PRAGMA(omp barrier)
+    FOR(1)
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)b->sequence[i] * m->layers + index;
+        int64_t pos = b->positions[i], room = b->capacity[b->sequence[i]];
+        const float *cosines = m->cosines + pos * (dim / 2), *sines = m->sines + pos * (dim / 2);
+        if (m->rotary)
+            for (int h = 0; h < m->heads; h++)
+                rotate(s->q + (size_t)i * q_width + h * dim, cosines, sines, dim);
+        for (int h = 0; h < m->kv_heads; h++) {
+            float *k = s->k + (size_t)i * kv_width + h * dim;
+            if (m->rotary) rotate(k, cosines, sines, dim);
+            memcpy(b->keys[at] + (h * room + pos) * dim, k, sizeof(float) * dim);
+            memcpy(b->values[at] + (h * room + pos) * dim, s->v + (size_t)i * kv_width + h * dim,
+                   sizeof(float) * dim);
+        }
+    }
+    int shared = m->heads / m->kv_heads;
+    FOR(1)
+    for (int j = 0; j < n * m->heads; j++) {
+        int i = j / m->heads, h = j % m->heads;
+        size_t at = (size_t)b->sequence[i] * m->layers + index;
+        int64_t begin = (int64_t)(h / shared) * b->capacity[b->sequence[i]] * dim;
+        attend(s->q + (size_t)i * q_width + h * dim, b->keys[at] + begin, b->values[at] + begin,
+               b->positions[i] + 1, dim, m->attention_scale,
+               s->scores + omp_get_thread_num() * (b->longest + 16),
+               s->mixed + (size_t)i * s->wide + h * dim);
+    }
+    sums_all(b, s, s->mixed, q_width, s->wide);
+    a = activations(s, s->mixed, s->wide);
+    add_product(m, &l->output, &a, n, s->x);
+}
+
+/* The recurrence of Mamba 2, token by token: modeling_granitemoehybrid's "recurrent form". */
+static void mamba(const Model *m, const Batch *b, const Scratch *s, const Layer *l, int index) {
+    int n = b->tokens, inner = s->inner, taps = m->m_conv, states = m->m_state;
+    Activations a = activations(s, s->h, s->wide);
+    multiply(&l->in_proj, &a, n, s->proj, s->proj_width);
+    PRAGMA(omp barrier)
+    FOR(32)
+    for (int c = 0; c < s->conv_width; c++) {
+        const float *w = l->conv_weight + (size_t)c * taps;
+        for (int i = 0; i < n; i++) {
+            float *past = b->conv[(size_t)b->sequence[i] * m->layers + index] + (size_t)c * taps;
+            float sum = l->conv_bias ? l->conv_bias[c] : 0;
+            for (int t = 0; t < taps; t++) {
+                past[t] = t + 1 < taps ? past[t + 1] : s->proj[(size_t)i * s->proj_width + inner + c];
+                sum += past[t] * w[t];
+            }
+            s->conv[(size_t)i * s->conv_width + c] = silu(sum);
+        }
+    }
+    FOR(1)
+    for (int h = 0; h < m->m_heads; h++) {
+        int group = h / (m->m_heads / m->m_groups);
+        for (int i = 0; i < n; i++) {
+            const float *row = s->conv + (size_t)i * s->conv_width;
+            const float *x = row + h * m->m_head_dim;
+            const float *bs = row + inner + group * states;
+            const float *cs = bs + m->m_groups * states;
+            float dt = s->proj[(size_t)i * s->proj_width + inner + s->conv_width + h] + l->dt_bias[h];
+            dt = dt > 20 ? dt : log1pf(expf(dt));
+            v8f keep = splat(expf(dt * l->decay[h]));
+            float *state = b->state[(size_t)b->sequence[i] * m->layers + index] +
+                           (size_t)h * m->m_head_dim * states;
+            float *out = s->mixed + (size_t)i * s->wide + h * m->m_head_dim;
+            for (int p = 0; p < m->m_head_dim; p++) {
+                v8f add = splat(dt * x[p]), sum = splat(0);
+                for (int c = 0; c < states; c += 8) {
+                    v8f *cell = (v8f *)(state + (size_t)p * states + c);
+                    *cell = *cell * keep + add * *(const v8f *)(bs + c);
+                    sum += *cell * *(const v8f *)(cs + c);
+                }
+                out[p] = sum8(sum) + l->skip[h] * x[p];
+            }
+        }
+    }
+    FOR(1)
+    for (int i = 0; i < n; i++) {
+        float *y = s->mixed + (size_t)i * s->wide;
+        for (int c = 0; c < inner; c++) y[c] *= silu(s->proj[(size_t)i * s->proj_width + c]);
+        int width = inner / m->m_groups;
+        for (int g = 0; g < m->m_groups; g++)
+            rms_norm(y + g * width, l->gate_norm + g * width, width, m->eps, y + g * width);
+        group_sums(y, inner, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+    }
+    a = activations(s, s->mixed, s->wide);
+    add_product(m, &l->out_proj, &a, n, s->x);
+}
+
+static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l) {
+    int n = b->tokens;
+    Activations a = activations(s, s->h, s->wide);
+    FOR(16)
+    for (int r = 0; r < m->mlp; r++) {
+        float gate[MAX_TOKENS], up[MAX_TOKENS];
+        dot_row(&l->gate, r, &a, n, gate);
+        dot_row(&l->up, r, &a, n, up);
+        for (int i = 0; i < n; i++) s->mixed[(size_t)i * s->wide + r] = silu(gate[i]) * up[i];
+    }
+    sums_all(b, s, s->mixed, m->mlp, s->wide);
+    a = activations(s, s->mixed, s->wide);
+    add_product(m, &l->down, &a, n, s->x);
+}
+
+/* Read the tokens; afterwards caches and states hold them and logits are written. */
+void agentkit_step(const Model *m, const Batch *b) {
+    Scratch s;
+    lay_out(m, b->longest, b->threads, b->scratch, &s);
+    PRAGMA(omp parallel num_threads(b->threads))
+    {
+        FOR(1)
+        for (int i = 0; i < b->tokens; i++) {
+            float *x = s.x + (size_t)i * m->hidden;
+            read_row(&m->embedding, b->ids[i], x);
+            for (int c = 0; c < m->hidden; c++) x[c] *= m->embedding_scale;
+        }
+        for (int i = 0; i < m->layers; i++) {
+            const Layer *l = m->layer + i;
+            norm_all(m, b, &s, l->input_norm);
+            if (l->recurrent) mamba(m, b, &s, l, i);
+            else attention(m, b, &s, l, i);
+            norm_all(m, b, &s, l->mlp_norm);
+            mlp(m, b, &s, l);
+        }
+        FOR(1)
+        for (int i = 0; i < b->outputs; i++) {
+            float *h = s.h + (size_t)i * s.wide;
+            rms_norm(s.x + (size_t)b->output_index[i] * m->hidden, m->final_norm, m->hidden, m->eps, h);
+            group_sums(h, m->hidden, s.sums + (size_t)i * s.sums_stride, s.sums_stride);
+        }
+        Activations a = activations(&s, s.h, s.wide);
+        FOR(256)
+        for (int r = 0; r < m->vocabulary; r++) {
+            float y[MAX_TOKENS];
+            dot_row(&m->head, r, &a, b->outputs, y);
+            for (int i = 0; i < b->outputs; i++)
+                b->logits[(size_t)i * m->vocabulary + r] = y[i] * m->logits_scale;
+        }
+    }
+}
+
+/* The whole matrix as float32, [rows][cols]. */
+void agentkit_dequantize(const Matrix *w, float *out, int32_t threads) {
+    PRAGMA(omp parallel for num_threads(threads) schedule(static))
+    for (int r = 0; r < w->rows; r++) read_row(w, r, out + (size_t)r * w->cols);
+}
+
+/* out[i][r] = row r . x[i], for testing and for single layers. */
+void agentkit_linear(const Matrix *w, const float *x, int32_t n, float *out, int32_t threads) {
+    int stride = round_up(w->cols / GROUP + 1, 8);
+    float sums[MAX_TOKENS * 1024];
+    if (n > MAX_TOKENS || stride > 1024) return;
+    for (int i = 0; i < n; i++) group_sums(x + (size_t)i * w->cols, w->cols, sums + i * stride, stride);
+    Activations a = {x, sums, w->cols, stride};
+    PRAGMA(omp parallel num_threads(threads))
+    multiply(w, &a, n, out, w->rows);
+}

@@ -1,0 +1,241 @@
+"""Weights of a model on a CPU in bfloat16, eight or four bits.
+
+Decoding waits for the weights to come from memory; half or an eighth of the bytes is half or an
+eighth of the wait. Activations, sums and the KV cache stay float32.
+
+The forms in eight and four bits are GGUF's ``Q8_0`` and ``Q4_1``: groups of 32 weights along the
+input, each with a scale (and, in four bits, a minimum) in float16. A GGUF file in these forms is
+therefore taken over as it is, and nothing more is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Library, Matrix, library
+
+__all__ = [
+    "PackedEmbedding",
+    "PackedLinear",
+    "PackedWeight",
+    "WeightForm",
+    "pack",
+    "pack_model",
+    "pack_q4_1",
+    "pack_q8_0",
+]
+
+WeightForm = Literal["float32", "bfloat16", "int8", "int4"]
+"""How the matrices of a model are held in memory."""
+
+_GROUP = 32
+_BLOCK_BYTES = 4 << 20
+"""Float32 weights unpacked at a time when a long input is multiplied: what fits a CPU's cache."""
+
+
+@dataclass(slots=True)
+class PackedWeight:
+    """A matrix of weights in one of the native forms."""
+
+    kind: int
+    """``F32``, ``BF16``, ``Q8_0`` or ``Q4_1`` of :mod:`agentkit.engine.native.library`."""
+    rows: int
+    """Outputs."""
+    cols: int
+    """Inputs."""
+    values: torch.Tensor
+    """(rows, cols) of float32, bfloat16 or int8; (rows, cols / 2) of uint8 for ``Q4_1``: byte
+    ``i`` of a group holds weight ``i`` in its low and weight ``i + 16`` in its high half."""
+    scales: torch.Tensor | None = None
+    """Float16, (rows, groups rounded up to 8)."""
+    minima: torch.Tensor | None = None
+    """Likewise, of ``Q4_1``."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it occupies."""
+        parts = (self.values, self.scales, self.minima)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def matrix(
+        self, begin: int = 0, end: int | None = None, *, bias: torch.Tensor | None = None
+    ) -> Matrix:
+        """Rows ``begin`` to ``end`` as the library takes them; the tensors must outlive it."""
+        scales, minima = self.scales, self.minima
+        return Matrix(
+            kind=self.kind,
+            rows=(self.rows if end is None else end) - begin,
+            cols=self.cols,
+            scale_stride=0 if scales is None else scales.shape[1],
+            values=self.values[begin:].data_ptr(),
+            scales=None if scales is None else scales[begin:].data_ptr(),
+            minima=None if minima is None else minima[begin:].data_ptr(),
+            bias=None if bias is None else bias[begin:].data_ptr(),
+        )
+
+
+def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
+    """Bring a matrix into a native form.
+
+    A matrix whose rows are no multiple of 32 long stays in bfloat16 where four or eight bits
+    were asked for.
+
+    Args:
+        weight: Shape (rows, columns).
+        form: The form.
+    """
+    if form in ("int8", "int4") and weight.shape[1] % _GROUP == 0:
+        return pack_q8_0(weight) if form == "int8" else pack_q4_1(weight)
+    wide = form == "float32"
+    values = weight.detach().to(torch.float32 if wide else torch.bfloat16).contiguous()
+    return PackedWeight(F32 if wide else BF16, *weight.shape, values)
+
+
+def pack_q8_0(weight: torch.Tensor) -> PackedWeight:
+    """Eight bits: ``w = scale * q`` with q from -127 to 127, the scale from the largest weight."""
+    groups = _groups(weight)
+    scales = groups.abs().amax(-1) / 127
+    values = (groups / _divisor(scales)).round().clamp(-127, 127).to(torch.int8)
+    return PackedWeight(Q8_0, *weight.shape, values.reshape(weight.shape), _padded(scales))
+
+
+def pack_q4_1(weight: torch.Tensor) -> PackedWeight:
+    """Four bits: ``w = scale * q + minimum`` with q from 0 to 15."""
+    groups = _groups(weight)
+    minima = groups.amin(-1).half().float()
+    scales = ((groups.amax(-1) - minima) / 15).half().float()
+    quants = ((groups - minima[..., None]) / _divisor(scales)).round().clamp(0, 15).to(torch.uint8)
+    values = quants[..., :16] | (quants[..., 16:] << 4)
+    rows, cols = weight.shape
+    values = values.reshape(rows, cols // 2)
+    return PackedWeight(Q4_1, rows, cols, values, _padded(scales), _padded(minima))
+
+
+def _groups(weight: torch.Tensor) -> torch.Tensor:
+    rows, cols = weight.shape
+    return weight.detach().float().reshape(rows, cols // _GROUP, _GROUP)
+
+
+def _divisor(scales: torch.Tensor) -> torch.Tensor:
+    return torch.where(scales == 0, 1.0, scales)[..., None]
+
+
+def _padded(scales: torch.Tensor) -> torch.Tensor:
+    missing = -scales.shape[1] % 8
+    return functional.pad(scales, (0, missing)).half().contiguous()
+
+
+class PackedLinear(nn.Module):
+    """``nn.Linear`` on packed weights."""
+
+    def __init__(self, packed: PackedWeight, bias: torch.Tensor | None, lib: Library) -> None:
+        super().__init__()
+        self.packed = packed
+        self.in_features, self.out_features = packed.cols, packed.rows
+        self.bias = None if bias is None else bias.detach().float()
+        self._library = lib
+        self._block = max(64, _BLOCK_BYTES // (4 * packed.cols))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """A tensor of the right shape that holds nothing: shapes are asked of layers."""
+        return torch.empty(self.out_features, self.in_features, device="meta")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (..., inputs) to (..., outputs)."""
+        packed, x = self.packed, x.float()
+        if x.numel() // packed.cols <= self._library.max_tokens // 2:
+            return self._library.linear(packed.matrix(bias=self.bias), x)
+        if packed.kind == F32:
+            return functional.linear(x, packed.values, self.bias)
+        if packed.kind == BF16 and _computes_bfloat16():
+            bias = None if self.bias is None else self.bias.bfloat16()
+            return functional.linear(x.bfloat16(), packed.values, bias).float()
+        out = torch.empty((*x.shape[:-1], packed.rows))
+        scratch = torch.empty(self._block, packed.cols)
+        for begin in range(0, packed.rows, self._block):
+            end = min(begin + self._block, packed.rows)
+            part = scratch[: end - begin]
+            self._library.dequantize(packed.matrix(begin, end), part)
+            bias = None if self.bias is None else self.bias[begin:end]
+            out[..., begin:end] = functional.linear(x, part, bias)
+        return out
+
+
+class PackedEmbedding(nn.Module):
+    """``nn.Embedding`` on packed weights."""
+
+    def __init__(self, packed: PackedWeight, lib: Library) -> None:
+        super().__init__()
+        self.packed = packed
+        self.num_embeddings, self.embedding_dim = packed.rows, packed.cols
+        self._library = lib
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Shape (...) to (..., columns), float32."""
+        packed, flat = self.packed, ids.reshape(-1)
+        chosen = PackedWeight(
+            packed.kind,
+            len(flat),
+            packed.cols,
+            packed.values[flat],
+            None if packed.scales is None else packed.scales[flat],
+            None if packed.minima is None else packed.minima[flat],
+        )
+        out = torch.empty(len(flat), packed.cols)
+        self._library.dequantize(chosen.matrix(), out)
+        return out.reshape(*ids.shape, packed.cols)
+
+
+def pack_model(
+    model: Any, form: WeightForm, *, ready: dict[str, PackedWeight] | None = None
+) -> bool:
+    """Replace a model's linear layers and embedding by packed ones, in place.
+
+    In four bits the embedding and the output layer are kept in eight: they are the most
+    sensitive ones. What is not a matrix of a linear layer becomes float32.
+
+    Args:
+        model: A causal language model of transformers on the CPU.
+        form: The form.
+        ready: Weights that are packed already, by the names of their parameters.
+
+    Returns:
+        Whether it was done; not where there is no native library.
+    """
+    lib = library()
+    if lib is None:
+        return False
+    ready = ready or {}
+    inner: WeightForm = form
+    outer: WeightForm = "int8" if form == "int4" else form
+    made: dict[int, PackedWeight] = {}  # tied weights stay tied
+
+    def packed(name: str, weight: torch.Tensor, wanted: WeightForm) -> PackedWeight:
+        if weight.data_ptr() not in made:
+            made[weight.data_ptr()] = ready.get(name) or pack(weight, wanted)
+        return made[weight.data_ptr()]
+
+    for name, module in list(model.named_modules()):
+        parent_name, _, child = name.rpartition(".")
+        replacement: nn.Module | None = None
+        if isinstance(module, nn.Embedding):
+            replacement = PackedEmbedding(packed(f"{name}.weight", module.weight, outer), lib)
+        elif type(module) is nn.Linear:
+            wanted = outer if module is model.get_output_embeddings() else inner
+            weight = packed(f"{name}.weight", module.weight, wanted)
+            replacement = PackedLinear(weight, module.bias, lib)
+        if replacement is not None:
+            setattr(model.get_submodule(parent_name), child, replacement)
+    model.float()
+    return True
+
+
+def _computes_bfloat16() -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this CPU."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
