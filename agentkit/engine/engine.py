@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agentkit.chat_format import ChatFormat, PromptFormat
+from agentkit.engine.backend import Backend, Row, TransformersBackend
 from agentkit.engine.grammar import GrammarCompiler
 from agentkit.engine.kv_cache import CacheStore, KVCache
 from agentkit.engine.tokenization import TokenCodec
@@ -52,9 +52,8 @@ class InferenceEngine:
         self.caches = CacheStore(self.model.config, max_bytes=cache_bytes)
         self.prefill_chunk = prefill_chunk or (512 if self.device.type == "cpu" else 4096)
         self.context_length: int = getattr(self.model.config, "max_position_embeddings", 4096)
-        # transformers renamed the argument in 5.x.
-        parameters = inspect.signature(self.model.forward).parameters
-        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
+        self.backend: Backend = TransformersBackend(self.model)
+        """What runs the model; may be replaced before the first turn."""
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
@@ -76,7 +75,6 @@ class InferenceEngine:
         width = self.model.get_output_embeddings().weight.shape[0]
         return GrammarCompiler(self.tokenizer, vocab_size=width, eos_ids=self.eos_ids)
 
-    @torch.inference_mode()
     def forward(
         self,
         cache: KVCache,
@@ -101,19 +99,7 @@ class InferenceEngine:
         for chunk in _chunks(token_ids, self.prefill_chunk):
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
-            try:
-                output = self.model(
-                    input_ids=torch.tensor([chunk], device=self.device),
-                    use_cache=True,
-                    logits_to_keep=1,
-                    **{self._cache_argument: cache.state},
-                )
-            except BaseException:
-                # Some layers may hold the chunk and others not: nothing in it can be trusted.
-                cache.token_ids.clear()
-                raise
-            cache.token_ids += chunk
-            logits = output.logits[0, -1]
+            logits = self.backend.forward([Row(cache, chunk)])[0][-1]
         if logits is None:
             raise ValueError("forward needs at least one token")
         return logits
@@ -131,6 +117,7 @@ class InferenceEngine:
         """Free the model and its caches."""
         self.caches.clear()
         self.model = None
+        del self.backend
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

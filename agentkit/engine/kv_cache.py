@@ -106,13 +106,23 @@ class KVCache:
     """
 
     def __init__(self, config: Any) -> None:
+        self._config = config
         self.token_ids: list[int] = []
         """The tokens whose state is held, in order."""
-        self.state = DynamicCache(config=config)
+        self.state = self._empty_state()
         """The form that the model takes."""
-        self.state.layers = [
-            _GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.state.layers
+
+    def _empty_state(self) -> DynamicCache:
+        state = DynamicCache(config=self._config)
+        state.layers = [
+            _GrowingLayer() if type(layer) is DynamicLayer else layer for layer in state.layers
         ]
+        return state
+
+    def clear(self) -> None:
+        """Forget everything, for instance what a failed pass has left behind."""
+        self.token_ids.clear()
+        self.state = self._empty_state()
 
     @property
     def croppable(self) -> bool:
