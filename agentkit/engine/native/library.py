@@ -86,7 +86,7 @@ class Library:
         self._dequantize.argtypes = (ctypes.POINTER(Matrix), _p, _i32)
         self._dequantize.restype = None
         self._linear: Any = handle.agentkit_linear
-        self._linear.argtypes = (ctypes.POINTER(Matrix), _p, _i32, _p, _i32)
+        self._linear.argtypes = (ctypes.POINTER(Matrix), _p, _i32, _p, _p, _i32)
         self._linear.restype = None
         self.max_tokens = int(handle.agentkit_max_tokens())
         for what, mirror in enumerate((Matrix, Layer, Model, Batch)):
@@ -98,8 +98,15 @@ class Library:
         x = x.contiguous()
         out = torch.empty((*x.shape[:-1], matrix.rows))
         rows = x.numel() // matrix.cols
-        threads = torch.get_num_threads()
-        self._linear(ctypes.byref(matrix), x.data_ptr(), rows, out.data_ptr(), threads)
+        scratch = torch.empty(rows, matrix.cols + 2 * (matrix.cols // 32 + 8))
+        self._linear(
+            ctypes.byref(matrix),
+            x.data_ptr(),
+            rows,
+            out.data_ptr(),
+            scratch.data_ptr(),
+            torch.get_num_threads(),
+        )
         return out
 
     def dequantize(self, matrix: Matrix, out: torch.Tensor) -> None:

@@ -58,7 +58,8 @@ typedef struct {
 } Batch;
 
 typedef struct {
-    float *x, *h, *sums, *q, *k, *v, *mixed, *proj, *conv, *scores;
+    float *x, *h, *sums, *steps, *q, *k, *v, *mixed, *proj, *conv, *scores;
+    int16_t *fixed; /* [tokens][wide] */
     int sums_stride, wide, proj_width, conv_width, inner;
 } Scratch;
 
@@ -73,17 +74,18 @@ static int64_t lay_out(const Model *m, int64_t longest, int threads, float *base
     s->wide = round_up(max_int(max_int(m->mlp, m->hidden), max_int(m->heads * m->head_dim, s->inner)), 8);
     s->sums_stride = round_up(s->wide / GROUP + 1, 8);
     int64_t at = 0, n = MAX_TOKENS;
-    float *dummy = 0;
+    float *fixed = 0;
     float **parts[] = {&s->x, &s->h, &s->sums, &s->q, &s->k, &s->v, &s->mixed, &s->proj, &s->conv,
-                       &s->scores, &dummy};
+                       &s->scores, &s->steps, &fixed};
     int64_t sizes[] = {n * m->hidden, n * s->wide, n * s->sums_stride, n * m->heads * m->head_dim,
                        n * m->kv_heads * m->head_dim, n * m->kv_heads * m->head_dim, n * s->wide,
                        m->m_heads ? n * s->proj_width : 0, m->m_heads ? n * s->conv_width : 0,
-                       threads * (longest + 16), 0};
-    for (int i = 0; i < 11; i++) {
+                       threads * (longest + 16), n * s->sums_stride, n * s->wide / 2};
+    for (int i = 0; i < 12; i++) {
         *parts[i] = base + at;
         at += (sizes[i] + 15) / 16 * 16;
     }
+    s->fixed = (int16_t *)fixed;
     return at;
 }
 
@@ -107,17 +109,6 @@ static void rms_norm(const float *x, const float *weight, int n, float eps, floa
     float scale = 1.0f / sqrtf(sum8(squares) / n + eps);
     for (int c = 0; c < n; c += 8)
         *(v8f *)(out + c) = *(const v8f *)(weight + c) * (*(const v8f *)(x + c) * splat(scale));
-}
-
-static void group_sums(const float *x, int n, float *sums, int stride) {
-    int groups = n / GROUP;
-    for (int g = 0; g < groups; g++) {
-        const v8f *p = (const v8f *)(x + g * GROUP);
-        const float *f = (const float *)p;
-        sums[g] = sum8((*(const v8f *)f + *(const v8f *)(f + 8)) +
-                       (*(const v8f *)(f + 16) + *(const v8f *)(f + 24)));
-    }
-    for (int g = groups; g < stride; g++) sums[g] = 0;
 }
 
 INLINE void weigh(const float *values, const float *weights, int64_t length, int dim, int width,
@@ -166,8 +157,14 @@ static void rotate(float *x, const float *cosines, const float *sines, int dim) 
     }
 }
 
-static Activations activations(const Scratch *s, const float *x, int stride) {
-    return (Activations){x, s->sums, stride, s->sums_stride};
+static Activations activations(const Scratch *s, const float *x) {
+    return (Activations){x, s->sums, s->fixed, s->steps, s->wide, s->sums_stride};
+}
+
+/* Ready activation i, of n values, for the kernels. */
+static void prepare_one(const Scratch *s, const float *x, int i, int n) {
+    size_t at = (size_t)i * s->sums_stride;
+    prepare(x, n, s->sums + at, s->fixed + (size_t)i * s->wide, s->steps + at, s->sums_stride);
 }
 
 static void norm_all(const Model *m, const Batch *b, const Scratch *s, const float *weight) {
@@ -175,14 +172,13 @@ static void norm_all(const Model *m, const Batch *b, const Scratch *s, const flo
     for (int i = 0; i < b->tokens; i++) {
         float *h = s->h + (size_t)i * s->wide;
         rms_norm(s->x + (size_t)i * m->hidden, weight, m->hidden, m->eps, h);
-        group_sums(h, m->hidden, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+        prepare_one(s, h, i, m->hidden);
     }
 }
 
-static void sums_all(const Batch *b, const Scratch *s, const float *x, int n, int stride) {
+static void prepare_all(const Batch *b, const Scratch *s, const float *x, int n) {
     FOR(1)
-    for (int i = 0; i < b->tokens; i++)
-        group_sums(x + (size_t)i * stride, n, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+    for (int i = 0; i < b->tokens; i++) prepare_one(s, x + (size_t)i * s->wide, i, n);
 }
 
 /* out[i][r] = row r . activation i; no barrier after it. */
@@ -207,7 +203,7 @@ static void add_product(const Model *m, const Matrix *w, const Activations *a, i
 
 static void attention(const Model *m, const Batch *b, const Scratch *s, const Layer *l, int index) {
     int n = b->tokens, dim = m->head_dim, q_width = m->heads * dim, kv_width = m->kv_heads * dim;
-    Activations a = activations(s, s->h, s->wide);
+    Activations a = activations(s, s->h);
     multiply(&l->query, &a, n, s->q, q_width);
     multiply(&l->key, &a, n, s->k, kv_width);
     multiply(&l->value, &a, n, s->v, kv_width);
@@ -239,15 +235,15 @@ static void attention(const Model *m, const Batch *b, const Scratch *s, const La
                s->scores + omp_get_thread_num() * (b->longest + 16),
                s->mixed + (size_t)i * s->wide + h * dim);
     }
-    sums_all(b, s, s->mixed, q_width, s->wide);
-    a = activations(s, s->mixed, s->wide);
+    prepare_all(b, s, s->mixed, q_width);
+    a = activations(s, s->mixed);
     add_product(m, &l->output, &a, n, s->x);
 }
 
 /* The recurrence of Mamba 2, token by token: modeling_granitemoehybrid's "recurrent form". */
 static void mamba(const Model *m, const Batch *b, const Scratch *s, const Layer *l, int index) {
     int n = b->tokens, inner = s->inner, taps = m->m_conv, states = m->m_state;
-    Activations a = activations(s, s->h, s->wide);
+    Activations a = activations(s, s->h);
     multiply(&l->in_proj, &a, n, s->proj, s->proj_width);
     PRAGMA(omp barrier)
     FOR(32)
@@ -295,15 +291,15 @@ static void mamba(const Model *m, const Batch *b, const Scratch *s, const Layer 
         int width = inner / m->m_groups;
         for (int g = 0; g < m->m_groups; g++)
             rms_norm(y + g * width, l->gate_norm + g * width, width, m->eps, y + g * width);
-        group_sums(y, inner, s->sums + (size_t)i * s->sums_stride, s->sums_stride);
+        prepare_one(s, y, i, inner);
     }
-    a = activations(s, s->mixed, s->wide);
+    a = activations(s, s->mixed);
     add_product(m, &l->out_proj, &a, n, s->x);
 }
 
 static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l) {
     int n = b->tokens;
-    Activations a = activations(s, s->h, s->wide);
+    Activations a = activations(s, s->h);
     FOR(16)
     for (int r = 0; r < m->mlp; r++) {
         float gate[MAX_TOKENS], up[MAX_TOKENS];
@@ -311,8 +307,8 @@ static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l
         dot_row(&l->up, r, &a, n, up);
         for (int i = 0; i < n; i++) s->mixed[(size_t)i * s->wide + r] = silu(gate[i]) * up[i];
     }
-    sums_all(b, s, s->mixed, m->mlp, s->wide);
-    a = activations(s, s->mixed, s->wide);
+    prepare_all(b, s, s->mixed, m->mlp);
+    a = activations(s, s->mixed);
     add_product(m, &l->down, &a, n, s->x);
 }
 
@@ -340,9 +336,9 @@ void agentkit_step(const Model *m, const Batch *b) {
         for (int i = 0; i < b->outputs; i++) {
             float *h = s.h + (size_t)i * s.wide;
             rms_norm(s.x + (size_t)b->output_index[i] * m->hidden, m->final_norm, m->hidden, m->eps, h);
-            group_sums(h, m->hidden, s.sums + (size_t)i * s.sums_stride, s.sums_stride);
+            prepare_one(&s, h, i, m->hidden);
         }
-        Activations a = activations(&s, s.h, s.wide);
+        Activations a = activations(&s, s.h);
         FOR(256)
         for (int r = 0; r < m->vocabulary; r++) {
             float y[MAX_TOKENS];
@@ -359,13 +355,17 @@ void agentkit_dequantize(const Matrix *w, float *out, int32_t threads) {
     for (int r = 0; r < w->rows; r++) read_row(w, r, out + (size_t)r * w->cols);
 }
 
-/* out[i][r] = row r . x[i], for testing and for single layers. */
-void agentkit_linear(const Matrix *w, const float *x, int32_t n, float *out, int32_t threads) {
+/* out[i][r] = row r . x[i], for n activations of w->cols values each; scratch holds
+ * n * (cols + 2 * stride) floats, where stride is cols / 32 + 1 rounded up to 8. */
+void agentkit_linear(const Matrix *w, const float *x, int32_t n, float *out, float *scratch,
+                     int32_t threads) {
     int stride = round_up(w->cols / GROUP + 1, 8);
-    float sums[MAX_TOKENS * 1024];
-    if (n > MAX_TOKENS || stride > 1024) return;
-    for (int i = 0; i < n; i++) group_sums(x + (size_t)i * w->cols, w->cols, sums + i * stride, stride);
-    Activations a = {x, sums, w->cols, stride};
+    float *sums = scratch, *steps = scratch + n * stride;
+    int16_t *fixed = (int16_t *)(scratch + 2 * n * stride);
+    for (int i = 0; i < n; i++)
+        prepare(x + (size_t)i * w->cols, w->cols, sums + i * stride, fixed + (size_t)i * w->cols,
+                steps + i * stride, stride);
+    Activations a = {x, sums, fixed, steps, w->cols, stride};
     PRAGMA(omp parallel num_threads(threads))
     multiply(w, &a, n, out, w->rows);
 }
