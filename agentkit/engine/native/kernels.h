@@ -135,8 +135,88 @@ INLINE void dot_bf16(const uint16_t *row, int cols, const float *x, int stride, 
     for (int i = 0; i < n; i++) y[i] = sum8(sums[i][0] + sums[i][1]);
 }
 
-INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const float *x, int stride,
-                   int n, float *y) {
+/* Activations as the kernels take them. */
+typedef struct {
+    const float *x;        /* [n][stride] */
+    const float *sums;     /* [n][sums_stride]: of each group of 32, zero past the last */
+    const int16_t *fixed;  /* [n][stride]: x = step * fixed */
+    const float *steps;    /* [n][sums_stride]: of each group, zero past the last */
+    int stride, sums_stride;
+} Activations;
+
+#ifdef __AVX2__
+/* Quantised weights against activations in integers: sixteen products an instruction. The
+ * activations have sixteen bits a group, so that their rounding is far below bfloat16's. */
+
+INLINE v8f madd_group(__m256i w0, __m256i w1, const int16_t *a) {
+    __m256i p = _mm256_madd_epi16(w0, _mm256_loadu_si256((const __m256i *)a));
+    __m256i q = _mm256_madd_epi16(w1, _mm256_loadu_si256((const __m256i *)(a + 16)));
+    return (v8f)_mm256_cvtepi32_ps(_mm256_add_epi32(p, q));
+}
+
+/* scale[i][j] = scale of group g0 + j, times the step of activation i there. */
+INLINE void scale_groups(const _Float16 *scales, const Activations *a, int first, int g0, int n,
+                         float scale[][8]) {
+    v8f scale8 = load_half(scales + g0);
+    for (int i = 0; i < n; i++) {
+        const float *steps = a->steps + (size_t)(first + i) * a->sums_stride;
+        *(v8f *)scale[i] = scale8 * *(const v8f *)(steps + g0);
+    }
+}
+
+INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const Activations *a,
+                   int first, int n, float *y) {
+    v8f sums[MAX_BLOCK];
+    float scale[MAX_BLOCK][8];
+    for (int i = 0; i < n; i++) sums[i] = splat(0);
+    int groups = cols / GROUP;
+    const int16_t *x = a->fixed + (size_t)first * a->stride;
+    for (int g0 = 0; g0 < groups; g0 += 8) {
+        scale_groups(scales, a, first, g0, n, scale);
+        int end = groups - g0 < 8 ? groups - g0 : 8;
+        for (int j = 0; j < end; j++) {
+            const int8_t *q = row + (size_t)(g0 + j) * GROUP;
+            __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q));
+            __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(q + 16)));
+            for (int i = 0; i < n; i++)
+                sums[i] += splat(scale[i][j]) *
+                           madd_group(w0, w1, x + (size_t)i * a->stride + (g0 + j) * GROUP);
+        }
+    }
+    for (int i = 0; i < n; i++) y[i] = sum8(sums[i]);
+}
+
+/* w = scale * q + minimum. The minima meet sums of the activations, which are made beforehand. */
+INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *minima, int cols,
+                   const Activations *a, int first, int n, float *y) {
+    const __m128i low_bits = _mm_set1_epi8(15);
+    v8f sums[MAX_BLOCK];
+    float scale[MAX_BLOCK][8];
+    for (int i = 0; i < n; i++) sums[i] = splat(0);
+    int groups = cols / GROUP;
+    const int16_t *x = a->fixed + (size_t)first * a->stride;
+    for (int g0 = 0; g0 < groups; g0 += 8) {
+        scale_groups(scales, a, first, g0, n, scale);
+        v8f minimum8 = load_half(minima + g0);
+        for (int i = 0; i < n; i++)
+            sums[i] += minimum8 * *(const v8f *)(a->sums + (size_t)(first + i) * a->sums_stride + g0);
+        int end = groups - g0 < 8 ? groups - g0 : 8;
+        for (int j = 0; j < end; j++) {
+            __m128i bytes =
+                _mm_loadu_si128((const __m128i *)(row + (size_t)(g0 + j) * (GROUP / 2)));
+            __m256i w0 = _mm256_cvtepu8_epi16(_mm_and_si128(bytes, low_bits));
+            __m256i w1 = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), low_bits));
+            for (int i = 0; i < n; i++)
+                sums[i] += splat(scale[i][j]) *
+                           madd_group(w0, w1, x + (size_t)i * a->stride + (g0 + j) * GROUP);
+        }
+    }
+    for (int i = 0; i < n; i++) y[i] = sum8(sums[i]);
+}
+#else
+INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const Activations *a,
+                   int first, int n, float *y) {
+    const float *x = a->x + (size_t)first * a->stride;
     v8f sums[MAX_BLOCK];
     for (int i = 0; i < n; i++) sums[i] = splat(0);
     int groups = cols / GROUP;
@@ -150,10 +230,10 @@ INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const fl
             v8f d = splat(scale[j]);
             v8f w0 = load_i8(q), w1 = load_i8(q + 8), w2 = load_i8(q + 16), w3 = load_i8(q + 24);
             for (int i = 0; i < n; i++) {
-                const float *a = x + (size_t)i * stride + (g0 + j) * GROUP;
-                v8f t = w0 * *(const v8f *)a + w1 * *(const v8f *)(a + 8);
-                t += w2 * *(const v8f *)(a + 16);
-                t += w3 * *(const v8f *)(a + 24);
+                const float *p = x + (size_t)i * a->stride + (g0 + j) * GROUP;
+                v8f t = w0 * *(const v8f *)p + w1 * *(const v8f *)(p + 8);
+                t += w2 * *(const v8f *)(p + 16);
+                t += w3 * *(const v8f *)(p + 24);
                 sums[i] += d * t;
             }
         }
@@ -163,8 +243,9 @@ INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const fl
 
 /* w = scale * q + minimum. The minima meet sums of the activations, which are made beforehand. */
 INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *minima, int cols,
-                   const float *x, int stride, const float *group_sums, int sums_stride, int n,
-                   float *y) {
+                   const Activations *a, int first, int n, float *y) {
+    const float *x = a->x + (size_t)first * a->stride;
+    const float *group_sums = a->sums + (size_t)first * a->sums_stride;
     v8f sums[MAX_BLOCK];
     for (int i = 0; i < n; i++) sums[i] = splat(0);
     int groups = cols / GROUP;
@@ -173,7 +254,7 @@ INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *m
         float scale[8];
         memcpy(scale, &scale8, sizeof scale);
         for (int i = 0; i < n; i++)
-            sums[i] += minimum8 * *(const v8f *)(group_sums + (size_t)i * sums_stride + g0);
+            sums[i] += minimum8 * *(const v8f *)(group_sums + (size_t)i * a->sums_stride + g0);
         int end = groups - g0 < 8 ? groups - g0 : 8;
         for (int j = 0; j < end; j++) {
             v16b bytes = *(const v16b *)(row + (size_t)(g0 + j) * (GROUP / 2));
@@ -182,78 +263,15 @@ INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *m
             v8f w0 = from_bytes(low, 0), w1 = from_bytes(low, 1);
             v8f w2 = from_bytes(high, 0), w3 = from_bytes(high, 1);
             for (int i = 0; i < n; i++) {
-                const float *a = x + (size_t)i * stride + (g0 + j) * GROUP;
-                v8f t = w0 * *(const v8f *)a + w1 * *(const v8f *)(a + 8);
-                t += w2 * *(const v8f *)(a + 16);
-                t += w3 * *(const v8f *)(a + 24);
+                const float *p = x + (size_t)i * a->stride + (g0 + j) * GROUP;
+                v8f t = w0 * *(const v8f *)p + w1 * *(const v8f *)(p + 8);
+                t += w2 * *(const v8f *)(p + 16);
+                t += w3 * *(const v8f *)(p + 24);
                 sums[i] += d * t;
             }
         }
     }
     for (int i = 0; i < n; i++) y[i] = sum8(sums[i]);
-}
-
-/* Activations as the kernels take them. */
-typedef struct {
-    const float *x;        /* [n][stride] */
-    const float *sums;     /* [n][sums_stride]: of each group of 32, zero past the last */
-    const int16_t *fixed;  /* [n][stride]: x = step * fixed */
-    const float *steps;    /* [n][sums_stride]: of each group, zero past the last */
-    int stride, sums_stride;
-} Activations;
-
-#ifdef __AVX2__
-/* One activation against quantised weights in integers: sixteen products an instruction. The
- * activation has sixteen bits a group, so that its rounding is far below bfloat16's. */
-
-INLINE float dot_fixed_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *minima,
-                          int cols, const int16_t *x, const float *steps, const float *sums) {
-    const __m128i low_bits = _mm_set1_epi8(15);
-    v8f total = splat(0), rest = splat(0);
-    int groups = cols / GROUP;
-    for (int g0 = 0; g0 < groups; g0 += 8) {
-        v8f scale8 = load_half(scales + g0) * *(const v8f *)(steps + g0);
-        float scale[8];
-        memcpy(scale, &scale8, sizeof scale);
-        rest += load_half(minima + g0) * *(const v8f *)(sums + g0);
-        int end = groups - g0 < 8 ? groups - g0 : 8;
-        const uint8_t *q = row + (size_t)g0 * (GROUP / 2);
-        const int16_t *a = x + (size_t)g0 * GROUP;
-        for (int j = 0; j < end; j++, q += GROUP / 2, a += GROUP) {
-            __m128i bytes = _mm_loadu_si128((const __m128i *)q);
-            __m128i low = _mm_and_si128(bytes, low_bits);
-            __m128i high = _mm_and_si128(_mm_srli_epi16(bytes, 4), low_bits);
-            __m256i p = _mm256_madd_epi16(_mm256_cvtepu8_epi16(low),
-                                          _mm256_loadu_si256((const __m256i *)a));
-            __m256i r = _mm256_madd_epi16(_mm256_cvtepu8_epi16(high),
-                                          _mm256_loadu_si256((const __m256i *)(a + 16)));
-            total += splat(scale[j]) * (v8f)_mm256_cvtepi32_ps(_mm256_add_epi32(p, r));
-        }
-    }
-    return sum8(total + rest);
-}
-
-INLINE float dot_fixed_q8(const int8_t *row, const _Float16 *scales, int cols, const int16_t *x,
-                          const float *steps) {
-    v8f total = splat(0);
-    int groups = cols / GROUP;
-    for (int g0 = 0; g0 < groups; g0 += 8) {
-        v8f scale8 = load_half(scales + g0) * *(const v8f *)(steps + g0);
-        float scale[8];
-        memcpy(scale, &scale8, sizeof scale);
-        int end = groups - g0 < 8 ? groups - g0 : 8;
-        const int8_t *q = row + (size_t)g0 * GROUP;
-        const int16_t *a = x + (size_t)g0 * GROUP;
-        for (int j = 0; j < end; j++, q += GROUP, a += GROUP) {
-            __m256i p = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q)),
-                                          _mm256_loadu_si256((const __m256i *)a));
-            __m256i r =
-                _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(q + 16))),
-                                  _mm256_loadu_si256((const __m256i *)(a + 16)));
-            total += splat(scale[j]) * (v8f)_mm256_cvtepi32_ps(_mm256_add_epi32(p, r));
-        }
-    }
-    return sum8(total);
 }
 #endif
 
@@ -287,42 +305,32 @@ static void prepare(const float *x, int n, float *sums, int16_t *fixed, float *s
 
 #define DISPATCH(n)                                                                             \
     switch (m->kind) {                                                                          \
-    case F32: dot_f32((const float *)m->values + r * m->cols, m->cols, x, a->stride, n, y); break; \
+    case F32:                                                                                   \
+        dot_f32((const float *)m->values + r * m->cols, m->cols, a->x + i * a->stride,          \
+                a->stride, n, out + i);                                                         \
+        break;                                                                                  \
     case BF16:                                                                                  \
-        dot_bf16((const uint16_t *)m->values + r * m->cols, m->cols, x, a->stride, n, y);       \
+        dot_bf16((const uint16_t *)m->values + r * m->cols, m->cols, a->x + i * a->stride,      \
+                 a->stride, n, out + i);                                                        \
         break;                                                                                  \
     case Q8_0:                                                                                  \
         dot_q8((const int8_t *)m->values + r * m->cols, m->scales + r * m->scale_stride,        \
-               m->cols, x, a->stride, n, y);                                                    \
+               m->cols, a, i, n, out + i);                                                      \
         break;                                                                                  \
     default:                                                                                    \
         dot_q4((const uint8_t *)m->values + r * m->cols / 2, m->scales + r * m->scale_stride,   \
-               m->minima + r * m->scale_stride, m->cols, x, a->stride, s, a->sums_stride, n, y); \
-    }
+               m->minima + r * m->scale_stride, m->cols, a, i, n, out + i);                     \
+    }                                                                                           \
+    i += n;
 
-/* y[i] = row r of the matrix . activation i, for i < n. */
+/* out[i] = row r of the matrix . activation i, for i < n. The sum over a row is the same however
+ * many activations share the pass: what a sequence gets does not depend on its company. */
 static void dot_row(const Matrix *m, size_t r, const Activations *a, int n, float *out) {
-#ifdef __AVX2__
-    if (n == 1 && m->kind >= Q8_0) {
-        const _Float16 *scales = m->scales + r * m->scale_stride;
-        out[0] = m->kind == Q8_0
-                     ? dot_fixed_q8((const int8_t *)m->values + r * m->cols, scales, m->cols,
-                                    a->fixed, a->steps)
-                     : dot_fixed_q4((const uint8_t *)m->values + r * m->cols / 2, scales,
-                                    m->minima + r * m->scale_stride, m->cols, a->fixed, a->steps,
-                                    a->sums);
-        if (m->bias) out[0] += m->bias[r];
-        return;
-    }
-#endif
-    for (int i = 0; i < n;) {
-        const float *x = a->x + (size_t)i * a->stride;
-        const float *s = a->sums + (size_t)i * a->sums_stride;
-        float *y = out + i;
-        if (n - i >= 8) { DISPATCH(8) i += 8; }
-        else if (n - i >= 4) { DISPATCH(4) i += 4; }
-        else if (n - i >= 2) { DISPATCH(2) i += 2; }
-        else { DISPATCH(1) i += 1; }
+    for (size_t i = 0; i < (size_t)n;) {
+        if (n - i >= 8) { DISPATCH(8) }
+        else if (n - i >= 4) { DISPATCH(4) }
+        else if (n - i >= 2) { DISPATCH(2) }
+        else { DISPATCH(1) }
     }
     if (m->bias)
         for (int i = 0; i < n; i++) out[i] += m->bias[r];
