@@ -30,8 +30,9 @@ class Row:
 class Backend(Protocol):
     """Runs a model over rows. Called from one thread only.
 
-    A backend may also have ``draft_cost``, a float: what one more token of a row adds to a pass
-    that reads a single token, as a fraction of that pass. Prompt lookup goes by it.
+    Two attributes more, which prompt lookup goes by, may be there: ``draft_cost``, a float, is
+    what one more token adds to a pass over one row that reads one, as a fraction of that pass
+    (0.1 if missing). ``batched`` is false where rows do not share that pass's cost.
     """
 
     def forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
@@ -56,6 +57,8 @@ class TransformersBackend:
 
     draft_cost = 0.06
     """A pass of a small model is mostly the cost of its many operations, not of its tokens."""
+    batched = False
+    """Rows are read one after another."""
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["CacheStore", "KVCache", "common_prefix"]
+__all__ = ["CacheStore", "KVCache", "common_prefix", "kv_bytes_per_token"]
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
@@ -22,6 +23,8 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self) -> None:
         self._storage: tuple[torch.Tensor, torch.Tensor] | None = None
         self._length = 0
+        self.expected = 0
+        """Tokens that will come, as far as is known; no more room is taken ahead than for them."""
         super().__init__()
 
     # Views are made when asked for: the native forward pass works on the storage itself.
@@ -54,7 +57,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         begin, end = self._length, self._length + key_states.shape[-2]
         if self._storage is None or self._storage[0].shape[-2] < end:
-            self._grow((key_states, value_states), max(256, 2 * end))
+            self._grow((key_states, value_states), end)
         assert self._storage is not None
         for store, states in zip(self._storage, (key_states, value_states), strict=True):
             store[..., begin:end, :] = states
@@ -68,7 +71,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Make room for ``length`` tokens in all; needs storage to be there already."""
         assert self._storage is not None
         if self._storage[0].shape[-2] < length:
-            self._grow(self._storage, max(256, 2 * length))
+            self._grow(self._storage, length)
 
     def extend(self, length: int) -> None:
         """Count tokens up to ``length`` as held: they were written into the storage."""
@@ -78,9 +81,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Forget everything past the first ``length`` tokens; the storage stays."""
         self._length = min(self._length, length)
 
-    def fork(self, length: int) -> _GrowingLayer:
+    def fork(self, length: int, expected: int) -> _GrowingLayer:
         """A layer of its own with a copy of the first ``length`` tokens."""
         layer = _GrowingLayer()
+        layer.expected = expected
         keys, values = self.keys, self.values
         if keys is not None and values is not None and length:
             layer.update(keys[..., :length, :], values[..., :length, :])
@@ -90,7 +94,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def nbytes(self) -> int:
         return sum(store.nbytes for store in self._storage or ())
 
-    def _grow(self, like: tuple[torch.Tensor, torch.Tensor], capacity: int) -> None:
+    def _grow(self, like: tuple[torch.Tensor, torch.Tensor], needed: int) -> None:
+        capacity = max(256, 2 * needed)
+        if needed <= self.expected:
+            capacity = min(capacity, self.expected)
         self.device, self.dtype, self.is_initialized = like[0].device, like[0].dtype, True
         grown = tuple(s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in like)
         for new, old in zip(grown, self._storage or (), strict=False):
@@ -150,14 +157,25 @@ class KVCache:
             layer.truncate(length)
         del self.token_ids[length:]
 
-    def fork(self, length: int | None = None) -> KVCache:
-        """An independent copy, of the first ``length`` tokens where the cache is croppable."""
+    def expect(self, tokens: int) -> None:
+        """Say how many tokens the cache is going to hold, so that it takes no room for more."""
+        for layer in self.state.layers:
+            if isinstance(layer, _GrowingLayer):
+                layer.expected = tokens
+
+    def fork(self, length: int | None = None, *, expected: int = 0) -> KVCache:
+        """An independent copy, of the first ``length`` tokens where the cache is croppable.
+
+        Args:
+            length: Tokens to copy; all if not given.
+            expected: See :meth:`expect`; if not given, there is room for no more than is copied.
+        """
         other = copy.copy(self)
         other.state = copy.copy(self.state)
         other.token_ids = self.token_ids[:length]
         keep = len(other.token_ids)
         other.state.layers = [
-            layer.fork(keep) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
+            layer.fork(keep, max(expected, keep)) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
             for layer in self.state.layers
         ]
         return other
@@ -168,6 +186,7 @@ class CacheStore:
 
     A sequence that goes on from a stored one takes its cache over. One that shares only the
     beginning gets a copy of that part, and the stored one stays for its own continuation.
+    Caches that are lent out at the time can be copied from as well.
 
     Args:
         config: The model's configuration.
@@ -180,57 +199,107 @@ class CacheStore:
         self._max_bytes = max_bytes
         self._min_shared = min_shared
         self._entries: list[KVCache] = []  # least recently used first
+        self._lent: WeakSet[KVCache] = WeakSet()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the stored caches occupy."""
+        """Bytes that the stored caches occupy; those lent out are not counted."""
         return sum(entry.nbytes for entry in self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, token_ids: Sequence[int]) -> KVCache:
+    def known(self, token_ids: Sequence[int]) -> int:
+        """How many tokens the cache holds that :meth:`take` would give."""
+        return self._find(token_ids)[1]
+
+    def take(self, token_ids: Sequence[int], *, expected: int = 0) -> KVCache:
         """The cache that holds the longest usable prefix of ``token_ids``.
 
         At least the last token is left to be read, since its logits are needed.
         The cache belongs to the caller until it is given back with :meth:`put`.
+
+        Args:
+            token_ids: The sequence.
+            expected: Tokens that it will have in the end, as far as is known.
         """
-        best, shared = None, 0
-        for entry in self._entries:
-            length = min(common_prefix(entry.token_ids, token_ids), len(token_ids) - 1)
-            usable = length if entry.croppable or length == len(entry.token_ids) else 0
-            if usable > shared:
-                best, shared = entry, usable
+        best, shared = self._find(token_ids)
         if best is None:
-            return KVCache(self._config)
-        if best.croppable and shared >= len(best.token_ids) - 1:
+            cache = KVCache(self._config)
+        elif best not in self._lent and best.croppable and shared >= len(best.token_ids) - 1:
             self._entries.remove(best)
             best.truncate(shared)
-            return best
-        if shared < self._min_shared:
-            return KVCache(self._config)
-        # Used, but not up: move it to the recently used end. A state that cannot be cut back
-        # is worth keeping where it is, for the next conversation that comes by here.
-        self._entries.remove(best)
-        self._entries.append(best)
-        return best.fork(shared)
+            cache = best
+        else:
+            if best not in self._lent:
+                # Used, but not up: move it to the recently used end. A state that cannot be cut
+                # back is worth keeping where it is, for the next conversation that comes by.
+                self._entries.remove(best)
+                self._entries.append(best)
+            cache = best.fork(shared, expected=expected)
+        cache.expect(expected)
+        self._lent.add(cache)
+        return cache
 
     def put(self, cache: KVCache) -> None:
         """Store a cache for sequences to come; drops others if the budget is exceeded."""
+        self._lent.discard(cache)
         if not cache.token_ids:
             return
+        self._entries = [entry for entry in self._entries if not _covers(cache, entry)]
         self._entries.append(cache)
         while self._entries and self.nbytes > self._max_bytes:
             self._entries.pop(0)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop everything that is not lent out."""
         self._entries.clear()
+
+    def _find(self, token_ids: Sequence[int]) -> tuple[KVCache | None, int]:
+        best, shared = None, 0
+        # Stored ones first: of equals, one that can be taken over is better than one to copy.
+        for entry in (*reversed(self._entries), *self._lent):
+            length = min(common_prefix(entry.token_ids, token_ids), len(token_ids) - 1)
+            usable = length if entry.croppable or length == len(entry.token_ids) else 0
+            if usable > shared:
+                best, shared = entry, usable
+        if best is None:
+            return None, 0
+        whole = best not in self._lent and best.croppable and shared >= len(best.token_ids) - 1
+        return (best, shared) if whole or shared >= self._min_shared else (None, 0)
+
+
+def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """Bytes that each token adds to a cache: keys and values of all attention layers."""
+    layers = sum(isinstance(layer, _GrowingLayer) for layer in KVCache(config).state.layers)
+    config = config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(layers * 2 * (getattr(config, "num_key_value_heads", None) or heads) * width) * (
+        dtype.itemsize
+    )
+
+
+def _covers(cache: KVCache, other: KVCache) -> bool:
+    """Whether ``cache`` is as good as ``other`` for every sequence to come."""
+    held, theirs = cache.token_ids, other.token_ids
+    if len(held) < len(theirs) or (len(held) > len(theirs) and not cache.croppable):
+        return False
+    return common_prefix(theirs, held) == len(theirs)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two sequences have in common from the start."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    if type(a) is not type(b):  # Slices of a list and of a tuple are never equal.
+        a, b = list(a), list(b)
+    # Slices are compared many times as fast as the items of a loop.
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -20,6 +20,7 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_PACKED = ("int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
