@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agentkit.chat_format import ChatFormat, PromptFormat
-from agentkit.engine.backend import Backend, TransformersBackend
+from agentkit.engine.backend import Backend
 from agentkit.engine.grammar import GrammarCompiler
 from agentkit.engine.kv_cache import CacheStore, KVCache, kv_bytes_per_token
+from agentkit.engine.native.backend import pick_backend
 from agentkit.engine.sequence import Read
 from agentkit.engine.tokenization import TokenCodec
 
@@ -64,7 +65,7 @@ class InferenceEngine:
         self.rows = 1
         """Turns being written at present."""
         self.context_length: int = getattr(self.model.config, "max_position_embeddings", 4096)
-        self.backend: Backend = TransformersBackend(self.model)
+        self.backend: Backend = pick_backend(self.model)
         """What runs the model; may be replaced before the first turn."""
 
     @cached_property

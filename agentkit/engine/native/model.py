@@ -10,13 +10,22 @@ from torch import nn
 from agentkit.engine.native.library import BF16, F32, Layer, Matrix, Model
 from agentkit.engine.native.weights import PackedEmbedding, PackedLinear, PackedWeight
 
-__all__ = ["NativeModel", "Unsupported"]
+__all__ = ["NativeModel", "Unsupported", "is_supported"]
 
 _ARCHITECTURES = (
     "LlamaForCausalLM",
     "GraniteForCausalLM",
     "GraniteMoeHybridForCausalLM",
 )
+
+
+def is_supported(model: Any) -> bool:
+    """Whether a model of transformers, packed or not, can be run natively."""
+    try:
+        _check_kind(model)
+    except Unsupported:
+        return False
+    return True
 
 
 class Unsupported(Exception):
@@ -35,11 +44,8 @@ class NativeModel:
     """
 
     def __init__(self, model: Any) -> None:
+        _check_kind(model)
         config = model.config
-        _check(type(model).__name__ in _ARCHITECTURES, f"architecture {type(model).__name__}")
-        _check(getattr(config, "hidden_act", "silu") == "silu", "another activation than silu")
-        _check(not getattr(config, "num_local_experts", 0), "a mixture of experts")
-        _check(not getattr(config, "use_sliding_window", False), "sliding-window attention")
         self._kept: list[torch.Tensor] = []
         self._model = model
         inner = model.model
@@ -47,10 +53,7 @@ class NativeModel:
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         self.rotary_embedding = getattr(inner, "rotary_emb", None)
-        if self.rotary_embedding is not None:
-            rope = getattr(self.rotary_embedding, "rope_type", "default")
-            _check(rope in ("default", "linear", "llama3", "yarn"), f"RoPE of type {rope}")
-        layers = [self._layer(layer, config) for layer in inner.layers]
+        layers = [self._layer(layer) for layer in inner.layers]
         self._layers = (Layer * len(layers))(*layers)
         granite = "Granite" in type(model).__name__
         self.struct = Model(
@@ -99,7 +102,7 @@ class NativeModel:
         self._tables = tables
         self.struct.cosines, self.struct.sines = (table.data_ptr() for table in tables)
 
-    def _layer(self, layer: Any, config: Any) -> Layer:
+    def _layer(self, layer: Any) -> Layer:
         struct = Layer(
             input_norm=self._vector(layer.input_layernorm.weight),
             mlp_norm=self._vector(layer.post_attention_layernorm.weight),
@@ -132,8 +135,6 @@ class NativeModel:
         struct.decay = self._vector(-torch.exp(mamba.A_log.detach().float()))
         struct.skip = self._vector(mamba.D)
         struct.gate_norm = self._vector(mamba.norm.weight)
-        limit = getattr(config, "time_step_limit", (0.0, float("inf")))
-        _check(tuple(limit) == (0.0, float("inf")), "a time step limit")
         return struct
 
     def _vector(self, values: torch.Tensor) -> int:
@@ -158,6 +159,21 @@ class NativeModel:
         if isinstance(module, PackedEmbedding):
             return module.packed.matrix()
         return _as_it_is(module.weight).matrix()
+
+
+def _check_kind(model: Any) -> None:
+    """Look at what can be told without the weights."""
+    config = model.config
+    _check(type(model).__name__ in _ARCHITECTURES, f"architecture {type(model).__name__}")
+    _check(getattr(config, "hidden_act", "silu") == "silu", "another activation than silu")
+    _check(not getattr(config, "num_local_experts", 0), "a mixture of experts")
+    _check(not getattr(config, "use_sliding_window", False), "sliding-window attention")
+    limit = getattr(config, "time_step_limit", (0.0, float("inf")))
+    _check(tuple(limit) == (0.0, float("inf")), "a time step limit")
+    rotary = getattr(model.model, "rotary_emb", None)
+    if rotary is not None:
+        rope = getattr(rotary, "rope_type", "default")
+        _check(rope in ("default", "linear", "llama3", "yarn"), f"RoPE of type {rope}")
 
 
 def _as_it_is(weight: torch.Tensor) -> PackedWeight:

@@ -10,10 +10,13 @@ therefore taken over as it is, and nothing more is lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -24,10 +27,12 @@ __all__ = [
     "PackedLinear",
     "PackedWeight",
     "WeightForm",
+    "load_packed",
     "pack",
     "pack_model",
     "pack_q4_1",
     "pack_q8_0",
+    "save_packed",
 ]
 
 WeightForm = Literal["float32", "bfloat16", "int8", "int4"]
@@ -193,7 +198,7 @@ class PackedEmbedding(nn.Module):
 
 
 def pack_model(
-    model: Any, form: WeightForm, *, ready: dict[str, PackedWeight] | None = None
+    model: Any, form: WeightForm, *, ready: Mapping[str, PackedWeight] | None = None
 ) -> bool:
     """Replace a model's linear layers and embedding by packed ones, in place.
 
@@ -211,29 +216,70 @@ def pack_model(
     lib = library()
     if lib is None:
         return False
-    ready = ready or {}
-    inner: WeightForm = form
-    outer: WeightForm = "int8" if form == "int4" else form
     made: dict[int, PackedWeight] = {}  # tied weights stay tied
-
-    def packed(name: str, weight: torch.Tensor, wanted: WeightForm) -> PackedWeight:
-        if weight.data_ptr() not in made:
-            made[weight.data_ptr()] = ready.get(name) or pack(weight, wanted)
-        return made[weight.data_ptr()]
-
-    for name, module in list(model.named_modules()):
-        parent_name, _, child = name.rpartition(".")
-        replacement: nn.Module | None = None
+    for name, module, weight, wanted in _matrices(model, form):
+        key = weight.data_ptr()
+        if key not in made:
+            made[key] = (ready or {}).get(name) or pack(weight, wanted)
+        replacement: nn.Module
         if isinstance(module, nn.Embedding):
-            replacement = PackedEmbedding(packed(f"{name}.weight", module.weight, outer), lib)
-        elif type(module) is nn.Linear:
-            wanted = outer if module is model.get_output_embeddings() else inner
-            weight = packed(f"{name}.weight", module.weight, wanted)
-            replacement = PackedLinear(weight, module.bias, lib)
-        if replacement is not None:
-            setattr(model.get_submodule(parent_name), child, replacement)
+            replacement = PackedEmbedding(made[key], lib)
+        else:
+            replacement = PackedLinear(made[key], module.bias, lib)
+        parent, _, child = name.removesuffix(".weight").rpartition(".")
+        setattr(model.get_submodule(parent), child, replacement)
     model.float()
     return True
+
+
+def save_packed(model: Any, form: WeightForm, file: Path) -> None:
+    """Write the packed form of a model's matrices, for :func:`load_packed`.
+
+    Args:
+        model: A model that is not packed.
+        form: The form.
+        file: A safetensors file; tied matrices are written once.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, _, weight, wanted in _matrices(model, form):
+        if weight.data_ptr() not in seen:
+            seen.add(weight.data_ptr())
+            packed = pack(weight, wanted)
+            tensors[f"{name}:{packed.kind}:{packed.cols}"] = packed.values
+            for part in ("scales", "minima"):
+                if (values := getattr(packed, part)) is not None:
+                    tensors[f"{name}:{part}"] = values
+    save_file(tensors, file)
+
+
+def load_packed(file: Path) -> dict[str, PackedWeight]:
+    """Read what :func:`save_packed` wrote: packed weights by the names of their parameters."""
+    tensors = load_file(file)
+    packed = {}
+    for key, values in tensors.items():
+        name, *rest = key.split(":")
+        if len(rest) == 2:
+            scales, minima = tensors.get(f"{name}:scales"), tensors.get(f"{name}:minima")
+            kind, cols = (int(number) for number in rest)
+            packed[name] = PackedWeight(kind, len(values), cols, values, scales, minima)
+    return packed
+
+
+def _matrices(
+    model: Any, form: WeightForm
+) -> list[tuple[str, nn.Module, torch.Tensor, WeightForm]]:
+    """The matrices to pack: parameter's name, its module, the weights, the form for them."""
+    outer: WeightForm = "int8" if form == "int4" else form
+    head = model.get_output_embeddings()
+    found: list[tuple[str, nn.Module, torch.Tensor, WeightForm]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            found.append((f"{name}.weight", module, module.weight, outer))
+        elif type(module) is nn.Linear:
+            wanted = outer if module is head else form
+            found.append((f"{name}.weight", module, module.weight, wanted))
+    return found
 
 
 def _computes_bfloat16() -> bool:
