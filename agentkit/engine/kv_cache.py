@@ -188,7 +188,9 @@ class KVCache:
         other.token_ids = self.token_ids[:length]
         keep = len(other.token_ids)
         other.state.layers = [
-            layer.fork(keep, max(expected, keep)) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
+            layer.fork(keep, max(expected, keep))
+            if isinstance(layer, _GrowingLayer)
+            else copy.deepcopy(layer)
             for layer in self.state.layers
         ]
         return other
