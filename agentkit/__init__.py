@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         ModelResponse,
         Sampling,
         Timings,
+        TokenLogprob,
         Usage,
     )
     from agentkit.models.scripted import ScriptedModel
@@ -89,7 +90,7 @@ _MODULES = {
     "agentkit.messages": (
         "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage example_call"
     ),
-    "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings Usage",
+    "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings TokenLogprob Usage",
     "agentkit.models.scripted": "ScriptedModel",
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
@@ -154,6 +155,7 @@ __all__ = [
     "SystemMessage",
     "TextDelta",
     "Timings",
+    "TokenLogprob",
     "TokenizerTemplate",
     "Tool",
     "ToolCall",

@@ -78,6 +78,7 @@ class Turn:
         self._near_limit = False
         self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
         self._sampled = self._forced = self._reused = 0
+        self._stable = 0  # tokens of the prompt that other conversations have as well
         self._clock = Stopwatch()
         wanted = request.sampling.logprobs
         self._scorer = None if wanted is None else TokenScorer(engine.codec, top=wanted)
@@ -164,6 +165,7 @@ class Turn:
 
     def _begin(self) -> TurnSequence:
         engine = self._engine
+        self._stable = engine.stable_prefix.load(self._request, self.prompt_ids)
         cache = engine.caches.take(self.prompt_ids, expected=self.most_tokens)
         self._reused = len(cache.token_ids)
         lookup = None
@@ -179,16 +181,19 @@ class Turn:
         return self._sequence
 
     def _keep_snapshots(self, sequence: TurnSequence) -> Generator[Read, torch.Tensor, None]:
-        """Store the state at the prompt's end, where a cache cannot be cut back to it later.
+        """Store the state where it may be wanted again, if a cache cannot be cut back to there.
 
-        Recurrent layers only know where they are. With the snapshot the same prompt, or another
-        conversation that goes on from it, need not be read again.
+        Recurrent layers only know where they are. With a snapshot after system text and tools
+        another conversation need not read those, and with one at the prompt's end the same
+        prompt, or a conversation that goes on from it, need not be read again.
         """
-        end = len(self.prompt_ids) - 1
-        if end > self._reused:
-            with self._clock("prefill"):
-                cache = yield from sequence.read_prompt(end)
-            self._engine.caches.put(cache.fork())
+        for end in sorted({self._stable, len(self.prompt_ids) - 1}):
+            if end > self._reused:
+                with self._clock("prefill"):
+                    yield from sequence.read_prompt(end)
+                self._engine.caches.put(sequence.fork(end))
+                if end == self._stable:
+                    self._engine.stable_prefix.save(sequence, self.prompt_ids[:end])
 
     def _write(
         self, sequence: TurnSequence
@@ -204,6 +209,8 @@ class Turn:
                 return "length"
             with self._clock(phase):
                 logits = yield from sequence.logits(room=self._room())
+            if phase == "prefill" and sequence.croppable:
+                self._engine.stable_prefix.save(sequence, self.prompt_ids[: self._stable])
             phase = "decode"
             before = self._forced
             tokens = self._next_tokens(logits)

@@ -46,6 +46,7 @@ _CHARACTERS = dict.fromkeys(
 
 _NUMBER_TAIL = re.compile(r"(-?\d[\d.]*)(?:[eE][+-]?(\d*))?$")
 _MAX_NUMBER_CHARS = 40
+_MAX_DECIMALS = 15  # significant digits that a double keeps: 6.9999999999999999 is 7
 
 
 class GrammarCompiler:
@@ -292,8 +293,13 @@ def number_runs_away(text: str) -> bool:
     """Whether ``text`` ends in a number too long, or with too large an exponent, to be meant.
 
     JSON sets numbers no bounds, but a float does, and a model that repeats a digit never stops.
+    A fraction with more digits than a float holds would be rounded, perhaps onto a bound that the
+    schema excludes.
     """
     number = _NUMBER_TAIL.search(text[-3 * _MAX_NUMBER_CHARS :])
     if number is None:
         return False
+    digits = number[1].lstrip("-0.").replace(".", "")
+    if number[1].count(".") == 1 and len(digits) > _MAX_DECIMALS:
+        return True
     return len(number[1]) > _MAX_NUMBER_CHARS or len(number[2] or "") > 2

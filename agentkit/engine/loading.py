@@ -46,7 +46,7 @@ class LoadedModel:
     """Where it is."""
     dtype: torch.dtype
     """The type it computes in, which is also its KV cache's."""
-    form: str
+    form: str = "float32"
     """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``."""
 
 

@@ -56,6 +56,11 @@ class NativeBackend:
         self._most = min(most, lib.max_tokens)
         self._scratch = torch.empty(0)
 
+    @property
+    def identity(self) -> str:
+        """Differs between models whose caches differ; see :mod:`agentkit.engine.prefixes`."""
+        return f"native-{self._native.fingerprint()}"
+
     @torch.inference_mode()
     def forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Read the rows' tokens; see :class:`agentkit.engine.backend.Backend`."""

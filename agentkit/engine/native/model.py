@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -101,6 +102,16 @@ class NativeModel:
         tables = tuple(table[0, :, :half].float().contiguous() for table in (cosines, sines))
         self._tables = tables
         self.struct.cosines, self.struct.sines = (table.data_ptr() for table in tables)
+
+    def fingerprint(self) -> str:
+        """A hash of a sample of the packed weights."""
+        digest = hashlib.sha256()
+        for module in self._model.modules():
+            if isinstance(module, PackedLinear | PackedEmbedding):
+                values = module.packed.values.flatten()
+                sample = values[:: max(1, values.numel() // 16)].float().numpy()
+                digest.update(bytes([module.packed.kind]) + sample.tobytes())
+        return digest.hexdigest()
 
     def _layer(self, layer: Any) -> Layer:
         struct = Layer(

@@ -70,9 +70,9 @@ class PackedWeight:
     def matrix(
         self, begin: int = 0, end: int | None = None, *, bias: torch.Tensor | None = None
     ) -> Matrix:
-        """Rows ``begin`` to ``end`` as the library takes them; the tensors must outlive it."""
+        """Rows ``begin`` to ``end`` as the library takes them."""
         scales, minima = self.scales, self.minima
-        return Matrix(
+        matrix = Matrix(
             kind=self.kind,
             rows=(self.rows if end is None else end) - begin,
             cols=self.cols,
@@ -82,6 +82,16 @@ class PackedWeight:
             minima=None if minima is None else minima[begin:].data_ptr(),
             bias=None if bias is None else bias[begin:].data_ptr(),
         )
+        matrix.owner = (self, bias)  # The tensors live as long as what points to them.
+        return matrix
+
+    def unpack(self) -> torch.Tensor:
+        """The matrix in float32; needs the native library."""
+        lib = library()
+        assert lib is not None
+        out = torch.empty(self.rows, self.cols)
+        lib.dequantize(self.matrix(), out)
+        return out
 
 
 def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
@@ -104,7 +114,7 @@ def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
 def pack_q8_0(weight: torch.Tensor) -> PackedWeight:
     """Eight bits: ``w = scale * q`` with q from -127 to 127, the scale from the largest weight."""
     groups = _groups(weight)
-    scales = groups.abs().amax(-1) / 127
+    scales = (groups.abs().amax(-1) / 127).half().float()
     values = (groups / _divisor(scales)).round().clamp(-127, 127).to(torch.int8)
     return PackedWeight(Q8_0, *weight.shape, values.reshape(weight.shape), _padded(scales))
 
