@@ -132,7 +132,9 @@ def test_more_tokens_than_fit_one_call(model: Any) -> None:
         backend.forward([Row(cache, ids(30))])
     more = ids(20, seed=1)
     for logits in backend.forward([Row(cache, more) for cache in caches]):
-        torch.testing.assert_close(logits[0], whole(model, ids(30) + more)[-1], atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            logits[0], whole(model, ids(30) + more)[-1], atol=2e-4, rtol=1e-3
+        )
 
 
 def test_a_fork_and_its_origin_go_separate_ways(model: Any) -> None:
@@ -161,7 +163,9 @@ def test_linear_layers(form: WeightForm, rows: int, cols: int) -> None:
         torch.testing.assert_close(layer(x), expected, atol=2e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("form", "step"), [("bfloat16", 2**-7), ("int8", 1 / 127), ("int4", 1 / 7)])
+@pytest.mark.parametrize(
+    ("form", "step"), [("bfloat16", 2**-7), ("int8", 1 / 127), ("int4", 1 / 7)]
+)
 def test_packing_rounds_by_half_a_step_at_most(form: WeightForm, step: float) -> None:
     torch.manual_seed(2)
     weight = torch.randn(40, 320)

@@ -177,14 +177,14 @@ def test_leaving_a_stream_early_stops_the_model(granite: Any) -> None:
 
 
 def test_cancelling_a_turn_that_waits_for_its_own_begins_nothing(granite: Any) -> None:
+    engine = granite.engine
+    model = TransformersModel.from_loaded(engine.model, engine.tokenizer, max_batch=1)
+    endless = Sampling(max_tokens=2000)
+
     async def go() -> None:
-        long = asyncio.create_task(
-            generate(
-                granite,
-                ModelRequest(messages=[UserMessage("a")], sampling=Sampling(max_tokens=300)),
-            )
-        )
-        waiting = asyncio.create_task(generate(granite, HELLO))
+        request = ModelRequest(messages=[UserMessage("a")], sampling=endless)
+        long = asyncio.create_task(generate(model, request))
+        waiting = asyncio.create_task(generate(model, HELLO))
         await asyncio.sleep(0.05)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -194,6 +194,7 @@ def test_cancelling_a_turn_that_waits_for_its_own_begins_nothing(granite: Any) -
             await long
 
     asyncio.run(go())
+    model.close()
 
 
 def test_the_event_loop_stays_free_while_the_model_works(granite: Any) -> None:

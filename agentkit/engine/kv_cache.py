@@ -160,8 +160,10 @@ class KVCache:
         found: dict[str, torch.Tensor] = {}
         for i, layer in enumerate(self.state.layers):
             if isinstance(layer, _GrowingLayer):
-                found[f"{i}.keys"] = layer.keys.contiguous()
-                found[f"{i}.values"] = layer.values.contiguous()
+                keys, values = layer.keys, layer.values
+                assert keys is not None
+                assert values is not None
+                found[f"{i}.keys"], found[f"{i}.values"] = keys.contiguous(), values.contiguous()
                 continue
             if hasattr(layer, "keys") or not hasattr(layer, "conv_states"):
                 raise TypeError(f"a {type(layer).__name__} cannot be stored")

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import torch
 
-from agentkit.errors import ModelLoadError, UserError
 from agentkit.engine.native.compiling import why_not
 from agentkit.engine.native.library import library
 from agentkit.engine.native.model import is_supported
 from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
+from agentkit.errors import ModelLoadError, UserError
 from agentkit.models.defaults import hub_is_offline
 
 __all__ = ["PACKED_FILE", "LoadedModel", "load_model", "pick_device", "pick_dtype"]
@@ -135,7 +135,8 @@ def load_model(
         as_stored = native and dtype not in (torch.float32, "float32")
         source, options = _source(str(name_or_path), revision)
         model, tokenizer = _read(name_or_path, source, options, "auto" if as_stored else computed)
-        form = _pick_form(model, source, dtype) if as_stored and compiled.result() else None
+        served = compiled is not None and compiled.result() is not None
+        form = _pick_form(model, source, dtype) if as_stored and served else None
     if form is not None:
         file = Path(source) / PACKED_FILE
         ready = load_packed(file) if form == "int4" and file.is_file() else None

@@ -131,7 +131,10 @@ class NativeModel:
         mamba = getattr(layer, "mamba", None)
         if mamba is None:
             attention = layer.self_attn
-            struct.query, struct.key = self._linear(attention.q_proj), self._linear(attention.k_proj)
+            struct.query, struct.key = (
+                self._linear(attention.q_proj),
+                self._linear(attention.k_proj),
+            )
             struct.value, struct.output = (
                 self._linear(attention.v_proj),
                 self._linear(attention.o_proj),
@@ -192,11 +195,10 @@ def _as_it_is(weight: torch.Tensor) -> PackedWeight:
     kinds = {torch.float32: F32, torch.bfloat16: BF16}
     _check(weight.dtype in kinds, f"weights of type {weight.dtype}")
     _check(weight.is_contiguous() and weight.device.type == "cpu", "weights elsewhere")
-    return PackedWeight(kinds[weight.dtype], *weight.shape, weight.detach())
+    rows, cols = weight.shape
+    return PackedWeight(kinds[weight.dtype], rows, cols, weight.detach())
 
 
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Unsupported(otherwise)
-
-

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -108,7 +108,8 @@ def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
         return pack_q8_0(weight) if form == "int8" else pack_q4_1(weight)
     wide = form == "float32"
     values = weight.detach().to(torch.float32 if wide else torch.bfloat16).contiguous()
-    return PackedWeight(F32 if wide else BF16, *weight.shape, values)
+    rows, cols = weight.shape
+    return PackedWeight(F32 if wide else BF16, rows, cols, values)
 
 
 def pack_q8_0(weight: torch.Tensor) -> PackedWeight:
@@ -116,7 +117,8 @@ def pack_q8_0(weight: torch.Tensor) -> PackedWeight:
     groups = _groups(weight)
     scales = (groups.abs().amax(-1) / 127).half().float()
     values = (groups / _divisor(scales)).round().clamp(-127, 127).to(torch.int8)
-    return PackedWeight(Q8_0, *weight.shape, values.reshape(weight.shape), _padded(scales))
+    rows, cols = weight.shape
+    return PackedWeight(Q8_0, rows, cols, values.reshape(rows, cols), _padded(scales))
 
 
 def pack_q4_1(weight: torch.Tensor) -> PackedWeight:
@@ -235,7 +237,7 @@ def pack_model(
         if isinstance(module, nn.Embedding):
             replacement = PackedEmbedding(made[key], lib)
         else:
-            replacement = PackedLinear(made[key], module.bias, lib)
+            replacement = PackedLinear(made[key], cast("torch.Tensor | None", module.bias), lib)
         parent, _, child = name.removesuffix(".weight").rpartition(".")
         setattr(model.get_submodule(parent), child, replacement)
     model.float()
