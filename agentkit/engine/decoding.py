@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
 from agentkit.errors import ContextLengthError, UserError
 from agentkit.models.base import (
+    CallParsed,
     FinishReason,
     ModelEvent,
     ModelRequest,
@@ -23,6 +25,7 @@ from agentkit.models.base import (
     Timings,
     Usage,
 )
+from agentkit.prompt import Prompt, PromptPart
 
 if TYPE_CHECKING:
     from agentkit.engine.engine import InferenceEngine
@@ -78,6 +81,7 @@ class Turn:
         self._near_limit = False
         self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
         self._sampled = self._forced = 0
+        self._prefilled = self._reused = 0
         self._seconds = {"queue": queued}
 
     def run(self) -> Iterator[ModelEvent]:
@@ -94,29 +98,49 @@ class Turn:
             )
             prompt_ids = engine.codec.encode(prompt)
             self._fit_context(len(prompt_ids))
+            prompt_ids += self._begin()
             cache = engine.caches.take(prompt_ids)
-        reused = len(cache.token_ids)
-        self._pending = prompt_ids[reused:]
+        self._reused = len(cache.token_ids)
+        self._prefilled = len(prompt_ids) - self._reused
+        self._pending = prompt_ids[self._reused :]
         try:
             self._keep_snapshot(cache)
             finish = yield from self._write(cache)
         finally:
             engine.caches.put(cache)
-        yield from self._output.finish()
-        usage = Usage(
-            prefilled_tokens=len(prompt_ids) - reused,
-            reused_tokens=reused,
-            sampled_tokens=self._sampled,
-            forced_tokens=self._forced,
-        )
+        yield from map(self._with_account, self._output.finish())
         yield ModelResponse(
             text=self._output.visible_text,
             calls=tuple(self._output.calls),
             generation=self._output.generation(),
             finish_reason="tool_calls" if self._output.calls and finish == "stop" else finish,
-            usage=usage,
+            usage=self._usage(),
             timings=Timings(**self._seconds),
         )
+
+    def _usage(self) -> Usage:
+        return Usage(
+            prefilled_tokens=self._prefilled,
+            reused_tokens=self._reused,
+            sampled_tokens=self._sampled,
+            forced_tokens=self._forced,
+        )
+
+    def _with_account(self, event: ModelEvent) -> ModelEvent:
+        """The event; a call with what the turn has taken, as the turn may be given up there."""
+        if not isinstance(event, CallParsed):
+            return event
+        return replace(event, usage=self._usage(), timings=Timings(**self._seconds))
+
+    def _begin(self) -> list[int]:
+        """Take the turn's beginning, if the request gives one; returns its tokens."""
+        given = self._request.prefill
+        if given is None:
+            return []
+        part = PromptPart(given.text, trusted=False, generation=given)
+        token_ids = self._engine.codec.encode(Prompt((part,)))
+        self._output.begin_with(token_ids)
+        return token_ids
 
     def _keep_snapshot(self, cache: KVCache) -> None:
         """Store the state at the prompt's end, where a cache cannot be cut back to it later.
@@ -132,7 +156,8 @@ class Turn:
                 self._pending = [last]
 
     def _write(self, cache: KVCache) -> Generator[ModelEvent, None, FinishReason]:
-        if self._request.constrain and self._request.tool_choice not in ("auto", "none"):
+        required = self._request.tool_choice not in ("auto", "none")
+        if self._request.constrain and not self._among_calls() and required:
             self._open_required_call()
         phase = "prefill"
         while True:
@@ -198,6 +223,20 @@ class Turn:
                 f"max_tokens is {self._max_tokens}, but the shortest call of the tools takes "
                 f"{self._call_tokens} tokens; raise Sampling.max_tokens"
             )
+
+    def _among_calls(self) -> bool:
+        """Whether the turn's given beginning has calls; the grammar is then brought there."""
+        opened = self._output.opened_call(anywhere=True) if self._may_call else None
+        if opened is None:
+            return False
+        lead, tokens = opened
+        for spelt in (False, True):
+            constraint = self._start_calls(lead=lead, spelt=spelt)
+            if constraint.advance(tokens) == len(tokens):
+                self._constraint = constraint
+                self._output.free_text = False
+                break
+        return True
 
     def _take_forced(self) -> Iterator[ModelEvent]:
         """Append the tokens that the grammar leaves no choice about, without sampling."""
@@ -283,7 +322,7 @@ class Turn:
     def _accept(self, tokens: list[int]) -> Iterator[ModelEvent]:
         self._pending += tokens
         for token in tokens:
-            yield from self._output.push(token)
+            yield from map(self._with_account, self._output.push(token))
 
     def _watch_for_call(self) -> bool:
         """Hand over to the grammar once the model has opened a call.
