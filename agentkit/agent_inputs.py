@@ -63,9 +63,13 @@ def run_sync(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise UserError("an event loop is running here: use `await agent.run(...)` instead of run_sync")
+        pass
+    else:
+        work.close()
+        raise UserError(
+            "an event loop is running here: use `await agent.run(...)` instead of run_sync"
+        )
+    return asyncio.run(work)
 
 
 def with_system(history: History | None, system: str | None) -> list[Message]:

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -141,7 +142,8 @@ class AuditLog:
                         data = data[os.write(handle, data) :]
                 except OSError:
                     # Half a line would spoil the next one, too.
-                    os.ftruncate(handle, size)
+                    with suppress(OSError):
+                        os.ftruncate(handle, size)
                     raise
             if self._fsync:
                 os.fsync(handle)
