@@ -12,7 +12,7 @@ from agentkit.errors import UserError
 from agentkit.messages import AssistantMessage, Message, UserMessage
 from agentkit.tools import ToolDefinition
 
-__all__ = ["ToolEmbedder", "ToolSelection", "ToolSelector", "describe_tool"]
+__all__ = ["ToolEmbedder", "ToolSelection", "ToolSelector", "tool_views"]
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _CONTEXT_WEIGHT = 0.9
@@ -146,12 +146,14 @@ class ToolSelector:
     def _embed(self, tools: Sequence[ToolDefinition]) -> Any:
         import numpy as np
 
-        texts = [describe_tool(tool) for tool in tools]
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        views = [tool_views(tool) for tool in tools]
+        texts = dict.fromkeys(text for view in views for text in view)
+        new = [text for text in texts if text not in self._vectors]
         if new:
             rows = np.asarray(self._ready_embedder().embed_documents(new))
             self._vectors.update(zip(new, rows, strict=True))
-        return np.stack([self._vectors[text] for text in texts])
+        means = np.stack([np.mean([self._vectors[text] for text in view], 0) for view in views])
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
 
     def _ready_embedder(self) -> ToolEmbedder:
         if self._embedder is None:
@@ -161,9 +163,14 @@ class ToolSelector:
         return self._embedder
 
 
-def describe_tool(tool: ToolDefinition) -> str:
-    """A tool in plain words, for embedders: its name, what it does, what it takes."""
-    name = " ".join(_WORDS.findall(tool.name)).lower()
+def tool_views(tool: ToolDefinition) -> list[str]:
+    """A tool in plain words, for embedders: its name, what it does, and all with what it takes.
+
+    The mean of the three finds tools better than any of them (``benchmarks/tool_selection.py``):
+    descriptions carry the meaning, and names are what all of a service's tools differ in.
+    """
+    name = " ".join(_WORDS.findall(tool.name)).lower() or tool.name
     properties = tool.parameters.get("properties") or {}
     takes = ", ".join(" ".join(_WORDS.findall(key)).lower() for key in properties)
-    return f"{name}: {tool.description}" + (f" ({takes})" if takes else "")
+    whole = f"{name}: {tool.description}" + (f" ({takes})" if takes else "")
+    return [name, tool.description, whole] if tool.description else [name, whole]
