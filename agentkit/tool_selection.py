@@ -172,5 +172,6 @@ def tool_views(tool: ToolDefinition) -> list[str]:
     name = " ".join(_WORDS.findall(tool.name)).lower() or tool.name
     properties = tool.parameters.get("properties") or {}
     takes = ", ".join(" ".join(_WORDS.findall(key)).lower() for key in properties)
-    whole = f"{name}: {tool.description}" + (f" ({takes})" if takes else "")
+    whole = f"{name}: {tool.description}" if tool.description else name
+    whole += f" ({takes})" if takes else ""
     return [name, tool.description, whole] if tool.description else [name, whole]

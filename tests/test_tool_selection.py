@@ -178,7 +178,7 @@ def test_names_and_parameters_are_read_as_words() -> None:
     definition = ToolDefinition(
         name="getHTTPStatus_v2", parameters={"type": "object", "properties": {"siteURL": {}}}
     )
-    assert tool_views(definition) == ["get http status v 2", "get http status v 2:  (site url)"]
+    assert tool_views(definition) == ["get http status v 2", "get http status v 2 (site url)"]
 
 
 def test_misuse() -> None:
