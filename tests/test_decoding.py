@@ -18,9 +18,9 @@ from agentkit import (
     ToolDefinition,
     UserMessage,
 )
+from agentkit.engine.backend import Row, TransformersBackend
 from agentkit.engine.decoding import Turn
 from agentkit.engine.engine import Cancelled, InferenceEngine
-from agentkit.engine.kv_cache import KVCache
 from agentkit.engine.loading import LoadedModel
 
 TOOLS = [
@@ -40,23 +40,26 @@ class PlayedEngine(InferenceEngine):
     """A real engine whose logits favour given tokens, one after another, then the end."""
 
     def play(self, pieces: Sequence[str]) -> PlayedEngine:
-        self.script = [token for piece in pieces for token in self.codec.encode_text(piece)]
-        self.passes = 0
+        script = [token for piece in pieces for token in self.codec.encode_text(piece)]
+        self.backend = self.played = PlayedBackend(self, script)
         return self
 
-    def forward(
-        self,
-        cache: KVCache,
-        token_ids: Sequence[int],
-        *,
-        cancelled: threading.Event | None = None,
-    ) -> torch.Tensor:
+
+class PlayedBackend:
+    def __init__(self, engine: PlayedEngine, script: list[int]) -> None:
+        self._backend = TransformersBackend(engine.model)
+        self._end = engine.eos_ids[0]
+        self._script = script
+        self.passes = 0
+
+    def forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         self.passes += 1
-        logits = super().forward(cache, token_ids, cancelled=cancelled).mul(1e-3)
-        logits[self.eos_ids[0]] += 5
-        if self.script:
-            logits[self.script.pop(0)] += 10
-        return logits
+        (logits,) = self._backend.forward(rows)
+        logits = logits.mul(1e-3)
+        logits[-1, self._end] += 5
+        if self._script:
+            logits[-1, self._script.pop(0)] += 10
+        return [logits]
 
 
 @pytest.fixture
@@ -66,6 +69,7 @@ def engine(granite: Any) -> PlayedEngine:
         LoadedModel(loaded.model, loaded.tokenizer, loaded.device, torch.float32),
         loaded.chat_format,
         cache_bytes=10**8,
+        lookup=False,
     )
 
 
@@ -134,7 +138,7 @@ def test_tool_choice_forces_the_opening_without_sampling(engine: PlayedEngine) -
     _, response = write(engine, tool_choice="now")
     assert response.calls[0].name == "now"
     assert response.usage.sampled_tokens <= 3
-    assert engine.passes == response.usage.sampled_tokens
+    assert engine.played.passes == response.usage.sampled_tokens
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from agentkit.chat_format import TOOL_CALL_START
 from agentkit.engine.grammar import number_runs_away
+from agentkit.engine.lookup import PromptLookup
 from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
+from agentkit.engine.sequence import Read, TokenScorer, TurnSequence
+from agentkit.engine.stopwatch import Stopwatch
 from agentkit.errors import ContextLengthError, UserError
 from agentkit.models.base import (
     CallParsed,
@@ -30,7 +31,6 @@ from agentkit.prompt import Prompt, PromptPart
 if TYPE_CHECKING:
     from agentkit.engine.engine import InferenceEngine
     from agentkit.engine.grammar import CallConstraint
-    from agentkit.engine.kv_cache import KVCache
 
 __all__ = ["Turn"]
 
@@ -47,11 +47,13 @@ class Turn:
     The turn begins as free text. At ``<tool_call>`` (at once, where a call is required) the
     grammar takes over until the turn ends: after a call only further calls may come.
 
+    A turn does not run the model. It asks for what it needs read, and goes on with the logits;
+    so that many turns can be written side by side (:class:`~agentkit.engine.scheduler.Scheduler`).
+
     Args:
         engine: What runs the model.
         request: What to answer.
-        cancelled: Set from another thread to give up; looked at before each forward pass.
-        queued: Seconds that the request has waited already.
+        cancelled: Looked at before each forward pass by :meth:`run`; set it to give up.
     """
 
     def __init__(
@@ -60,7 +62,6 @@ class Turn:
         request: ModelRequest,
         *,
         cancelled: threading.Event | None = None,
-        queued: float = 0.0,
     ) -> None:
         self._engine = engine
         self._request = request
@@ -74,39 +75,79 @@ class Turn:
             *([] if self._may_call else [TOOL_CALL_START]),
             *([_TOOL_RESPONSE] if request.tools else []),
         ]
-        self._pending: list[int] = []
         self._max_tokens = request.sampling.max_tokens
         self._call_tokens = 0  # what the shortest call takes
         self._next_closing_check = 0
         self._near_limit = False
         self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
-        self._sampled = self._forced = 0
-        self._prefilled = self._reused = 0
-        self._seconds = {"queue": queued}
+        self._sampled = self._forced = self._reused = 0
+        self._clock = Stopwatch()
+        wanted = request.sampling.logprobs
+        self._scorer = None if wanted is None else TokenScorer(engine.codec, top=wanted)
+        self.prompt_ids: list[int] = []
+        """The prompt, once the turn is prepared."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the whole sequence, if the turn takes all that it may."""
+        return len(self.prompt_ids) + self._max_tokens
+
+    def prepare(self) -> None:
+        """Make the prompt's tokens, and see that they fit.
+
+        Raises:
+            ContextLengthError: The prompt leaves no room in the context window or in memory.
+        """
+        request, engine = self._request, self._engine
+        with self._clock("render"):
+            prompt = engine.chat_format.render(
+                request.messages, tools=request.tools, documents=request.documents
+            )
+            self.prompt_ids = engine.codec.encode(prompt)
+            self._fit_context(len(self.prompt_ids))
+            self.prompt_ids += self._given()
 
     def run(self) -> Iterator[ModelEvent]:
-        """Write the turn; the last event is its :class:`ModelResponse`.
+        """Write the turn in this thread, alone; the last event is its :class:`ModelResponse`.
 
         Raises:
             ContextLengthError: The prompt leaves no room in the context window.
             Cancelled: The turn was given up.
         """
-        request, engine = self._request, self._engine
-        with self._timed("render"):
-            prompt = engine.chat_format.render(
-                request.messages, tools=request.tools, documents=request.documents
-            )
-            prompt_ids = engine.codec.encode(prompt)
-            self._fit_context(len(prompt_ids))
-            prompt_ids += self._begin()
-            cache = engine.caches.take(prompt_ids)
-        self._reused = len(cache.token_ids)
-        self._prefilled = len(prompt_ids) - self._reused
-        self._pending = prompt_ids[self._reused :]
+        self.prepare()
+        steps = self.steps()
+        logits: torch.Tensor | None = None
         try:
-            self._keep_snapshot(cache)
-            finish = yield from self._write(cache)
+            while True:
+                try:
+                    item = steps.send(logits)
+                except StopIteration:
+                    return
+                logits = None
+                if isinstance(item, Read):
+                    logits = self._engine.read(item, cancelled=self._cancelled)
+                else:
+                    yield item
         finally:
+            steps.close()
+
+    def steps(self, *, queued: float = 0.0) -> Generator[ModelEvent | Read, Any, None]:
+        """Write the turn: events, and reads that are answered with their logits.
+
+        Args:
+            queued: Seconds that the request has waited already.
+        """
+        engine = self._engine
+        self._clock.add("queue", queued)
+        with self._clock("render"):
+            sequence = self._begin()
+        try:
+            with self._clock("decode"):
+                if not sequence.croppable:
+                    yield from self._keep_snapshots(sequence)
+                finish = yield from self._write(sequence)
+        finally:
+            cache = sequence.settled()
             engine.caches.put(cache)
         yield from map(self._with_account, self._output.finish())
         yield ModelResponse(
@@ -115,24 +156,26 @@ class Turn:
             generation=self._output.generation(),
             finish_reason="tool_calls" if self._output.calls and finish == "stop" else finish,
             usage=self._usage(),
-            timings=Timings(**self._seconds),
+            timings=Timings(**self._clock.seconds),
+            logprobs=self._scorer.scores(self._output.token_ids) if self._scorer else None,
         )
 
     def _usage(self) -> Usage:
         return Usage(
-            prefilled_tokens=self._prefilled,
+            prefilled_tokens=len(self.prompt_ids) - self._reused,
             reused_tokens=self._reused,
             sampled_tokens=self._sampled,
             forced_tokens=self._forced,
+            lookup_tokens=self._sequence.saved_passes,
         )
 
     def _with_account(self, event: ModelEvent) -> ModelEvent:
         """The event; a call with what the turn has taken, as the turn may be given up there."""
         if not isinstance(event, CallParsed):
             return event
-        return replace(event, usage=self._usage(), timings=Timings(**self._seconds))
+        return replace(event, usage=self._usage(), timings=Timings(**self._clock.seconds))
 
-    def _begin(self) -> list[int]:
+    def _given(self) -> list[int]:
         """Take the turn's beginning, if the request gives one; returns its tokens."""
         given = self._request.prefill
         if given is None:
@@ -140,22 +183,41 @@ class Turn:
         part = PromptPart(given.text, trusted=False, generation=given)
         token_ids = self._engine.codec.encode(Prompt((part,)))
         self._output.begin_with(token_ids)
+        if self._scorer is not None:
+            self._scorer.skip(token_ids)
         return token_ids
 
-    def _keep_snapshot(self, cache: KVCache) -> None:
+    def _begin(self) -> TurnSequence:
+        engine = self._engine
+        cache = engine.caches.take(self.prompt_ids, expected=self.most_tokens)
+        self._reused = len(cache.token_ids)
+        lookup = None
+        if engine.lookup and cache.croppable:
+            lookup = PromptLookup(self.prompt_ids, never=engine.eos_ids)
+        self._sequence = TurnSequence(
+            cache,
+            self.prompt_ids,
+            lookup=lookup,
+            draft_cost=engine.draft_cost,
+            scorer=self._scorer,
+        )
+        return self._sequence
+
+    def _keep_snapshots(self, sequence: TurnSequence) -> Generator[Read, torch.Tensor, None]:
         """Store the state at the prompt's end, where a cache cannot be cut back to it later.
 
         Recurrent layers only know where they are. With the snapshot the same prompt, or another
         conversation that goes on from it, need not be read again.
         """
-        if not cache.croppable and len(self._pending) > 1:
-            with self._timed("prefill"):
-                *most, last = self._pending
-                self._engine.forward(cache, most, cancelled=self._cancelled)
-                self._engine.caches.put(cache.fork())
-                self._pending = [last]
+        end = len(self.prompt_ids) - 1
+        if end > self._reused:
+            with self._clock("prefill"):
+                cache = yield from sequence.read_prompt(end)
+            self._engine.caches.put(cache.fork())
 
-    def _write(self, cache: KVCache) -> Generator[ModelEvent, None, FinishReason]:
+    def _write(
+        self, sequence: TurnSequence
+    ) -> Generator[ModelEvent | Read, torch.Tensor, FinishReason]:
         required = self._request.tool_choice not in ("auto", "none")
         if self._request.constrain and not self._among_calls() and required:
             self._open_required_call()
@@ -166,13 +228,14 @@ class Turn:
                 return "stop"
             if self._room() <= 0:
                 return "length"
-            with self._timed(phase):
-                logits = self._engine.forward(cache, self._pending, cancelled=self._cancelled)
-            self._pending, phase = [], "decode"
+            with self._clock(phase):
+                logits = yield from sequence.logits(room=self._room())
+            phase = "decode"
+            before = self._forced
             tokens = self._next_tokens(logits)
             if tokens[0] in self._engine.eos_ids:
                 return "stop"
-            yield from self._accept(tokens)
+            yield from self._accept(tokens, forced=self._forced > before)
             if self._output.stopped:
                 return "stop_string"
             if (
@@ -194,7 +257,14 @@ class Turn:
         return self._constraint.finished or self._room() < self._call_tokens + _CLOSING_MARGIN
 
     def _fit_context(self, prompt_tokens: int) -> None:
-        room = self._engine.context_length - prompt_tokens
+        engine = self._engine
+        room = min(engine.context_length, engine.most_cached_tokens) - prompt_tokens
+        if room < 1 and engine.most_cached_tokens < engine.context_length:
+            raise ContextLengthError(
+                f"the prompt has {prompt_tokens} tokens, and the memory set aside for turns at "
+                f"work holds the keys and values of {engine.most_cached_tokens}; raise "
+                "batch_bytes, shorten the conversation, or pass fewer or smaller documents (top_k)"
+            )
         if room < 1:
             raise ContextLengthError(
                 f"the prompt has {prompt_tokens} tokens and the model's context window holds "
@@ -208,7 +278,7 @@ class Turn:
         tools = [t for t in self._request.tools if choice in ("auto", "required", t.name)]
         # Naming a tool asks for one call of it.
         parallel = self._request.parallel_tool_calls and choice in ("auto", "required")
-        with self._timed("grammar"):
+        with self._clock("grammar"):
             constraint = self._engine.grammar.calls(
                 tools, parallel=parallel, lead=lead, spelt=spelt
             )
@@ -226,7 +296,9 @@ class Turn:
 
     def _among_calls(self) -> bool:
         """Whether the turn's given beginning has calls; the grammar is then brought there."""
-        opened = self._output.opened_call(anywhere=True) if self._may_call else None
+        if self._request.prefill is None or not self._may_call:
+            return False
+        opened = self._output.opened_call(anywhere=True)
         if opened is None:
             return False
         lead, tokens = opened
@@ -243,12 +315,12 @@ class Turn:
         for more in (lambda constraint: constraint.forced(), self._closing_tokens):
             if self._constraint is None or self._constraint.finished:
                 return
-            with self._timed("grammar"):
+            with self._clock("grammar"):
                 tokens = more(self._constraint)
             self._forced += len(tokens)
             # Forced tokens are the first of any way to the end, the one in hand included.
             self._way_out = self._way_out[len(tokens) :]
-            yield from self._accept(tokens)
+            yield from self._accept(tokens, forced=True)
 
     def _closing_tokens(self, constraint: CallConstraint) -> list[int]:
         """Near the token limit: the tokens that bring an open call to its end.
@@ -276,7 +348,7 @@ class Turn:
         self._sampled += 1
         if self._constraint is None:
             return [self._next_free_token(logits)]
-        with self._timed("grammar"):
+        with self._clock("grammar"):
             allowed = self._constraint.allowed(logits.device)
         seen = self._output.token_ids
         token = self._sampler(logits, seen=seen, allowed=allowed)
@@ -290,7 +362,7 @@ class Turn:
         if token in self._engine.eos_ids:
             return [token]
         if self._near_limit:
-            with self._timed("grammar"):
+            with self._clock("grammar"):
                 way_out = self._constraint.way_out(token, self._room())
             if way_out is None:
                 return self._leave()
@@ -319,8 +391,8 @@ class Turn:
             token = self._sampler(logits, seen=seen, allowed=allowed)
         return token
 
-    def _accept(self, tokens: list[int]) -> Iterator[ModelEvent]:
-        self._pending += tokens
+    def _accept(self, tokens: list[int], *, forced: bool) -> Iterator[ModelEvent]:
+        self._sequence.append(tokens, forced=forced)
         for token in tokens:
             yield from map(self._with_account, self._output.push(token))
 
@@ -346,19 +418,15 @@ class Turn:
         else:
             return True  # No grammar can go on from here; parser and validation remain.
         if self._call_tokens > self._room() + len(tokens):
-            self._output.take_back()
+            self._take_back()
             return False
         if fitted == len(tokens) - 1:
-            self._output.take_back()
-            self._pending.pop()
+            self._take_back()
         self._constraint = constraint
         self._output.free_text = False
         return True
 
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+    def _take_back(self) -> None:
+        """The last token was not meant."""
+        self._output.take_back()
+        self._sequence.take_back()

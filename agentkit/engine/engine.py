@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import gc
-import inspect
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from agentkit.chat_format import ChatFormat, PromptFormat
+from agentkit.engine.backend import Backend, TransformersBackend
 from agentkit.engine.grammar import GrammarCompiler
-from agentkit.engine.kv_cache import CacheStore, KVCache
+from agentkit.engine.kv_cache import CacheStore, KVCache, kv_bytes_per_token
+from agentkit.engine.sequence import Read
 from agentkit.engine.tokenization import TokenCodec
 
 if TYPE_CHECKING:
     from agentkit.engine.loading import LoadedModel
 
-__all__ = ["Cancelled", "InferenceEngine"]
+__all__ = ["Cancelled", "InferenceEngine", "free_memory"]
 
 
 class Cancelled(Exception):
@@ -27,13 +29,16 @@ class Cancelled(Exception):
 
 
 class InferenceEngine:
-    """Forward passes over cached sequences, for one model. Not thread-safe: one turn at a time.
+    """One model, with what its turns share. Not thread-safe: it belongs to the model's thread.
 
     Args:
         loaded: The model.
         chat_format: How conversations become prompts.
         cache_bytes: What the caches of past sequences may occupy.
+        batch_bytes: What the caches of turns at work may occupy together; no bound if not given.
         prefill_chunk: Tokens read in one forward pass; between passes a turn can be cancelled.
+        lookup: Whether turns guess what comes next from what they have read (see
+            :mod:`agentkit.engine.lookup`).
     """
 
     def __init__(
@@ -42,19 +47,25 @@ class InferenceEngine:
         chat_format: PromptFormat,
         *,
         cache_bytes: int,
+        batch_bytes: int | None = None,
         prefill_chunk: int | None = None,
+        lookup: bool = True,
     ) -> None:
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer
         self.device = loaded.device
+        self._dtype = loaded.dtype
         self.chat_format = chat_format
         self.codec = TokenCodec(loaded.tokenizer)
         self.caches = CacheStore(self.model.config, max_bytes=cache_bytes)
         self.prefill_chunk = prefill_chunk or (512 if self.device.type == "cpu" else 4096)
+        self.batch_bytes = sys.maxsize if batch_bytes is None else batch_bytes
+        self.lookup = lookup
+        self.rows = 1
+        """Turns being written at present."""
         self.context_length: int = getattr(self.model.config, "max_position_embeddings", 4096)
-        # transformers renamed the argument in 5.x.
-        parameters = inspect.signature(self.model.forward).parameters
-        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
+        self.backend: Backend = TransformersBackend(self.model)
+        """What runs the model; may be replaced before the first turn."""
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
@@ -76,47 +87,53 @@ class InferenceEngine:
         width = self.model.get_output_embeddings().weight.shape[0]
         return GrammarCompiler(self.tokenizer, vocab_size=width, eos_ids=self.eos_ids)
 
-    @torch.inference_mode()
-    def forward(
-        self,
-        cache: KVCache,
-        token_ids: Sequence[int],
-        *,
-        cancelled: threading.Event | None = None,
-    ) -> torch.Tensor:
-        """Read tokens after those in the cache.
+    @cached_property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that a token's keys and values take, in all layers together."""
+        return kv_bytes_per_token(self.model.config, self._dtype)
+
+    @property
+    def most_cached_tokens(self) -> int:
+        """Tokens of the longest sequence for which there is memory."""
+        return self.batch_bytes // max(1, self.kv_bytes_per_token)
+
+    def draft_cost(self) -> float:
+        """What a drafted token adds to a pass now, as a fraction of the pass per row."""
+        cost: float = getattr(self.backend, "draft_cost", 0.1)
+        if not getattr(self.backend, "batched", True):
+            return cost
+        # Rows share what a pass costs at the least; with many, each token counts in full.
+        return cost * self.rows / (1 + cost * (self.rows - 1))
+
+    def read(self, read: Read, *, cancelled: threading.Event | None = None) -> torch.Tensor:
+        """Do what a turn asks for, in passes of at most :attr:`prefill_chunk` tokens.
 
         Args:
-            cache: Of the sequence so far; it grows by ``token_ids``.
-            token_ids: At least one.
-            cancelled: Looked at between chunks.
+            read: What to read.
+            cancelled: Looked at between passes.
 
         Returns:
-            Logits of the token after the last, shape ``(vocabulary,)``.
+            The logits, shape ``(keep, vocabulary)``.
 
         Raises:
             Cancelled: ``cancelled`` was set. The cache holds the chunks read until then.
         """
         logits: torch.Tensor | None = None
-        for chunk in _chunks(token_ids, self.prefill_chunk):
+        for row in read.rows(self.prefill_chunk):
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
-            try:
-                output = self.model(
-                    input_ids=torch.tensor([chunk], device=self.device),
-                    use_cache=True,
-                    logits_to_keep=1,
-                    **{self._cache_argument: cache.state},
-                )
-            except BaseException:
-                # Some layers may hold the chunk and others not: nothing in it can be trusted.
-                cache.token_ids.clear()
-                raise
-            cache.token_ids += chunk
-            logits = output.logits[0, -1]
+            logits = self.backend.forward([row])[0]
         if logits is None:
-            raise ValueError("forward needs at least one token")
+            raise ValueError("there must be at least one token to read")
         return logits
+
+    def forward(self, cache: KVCache, token_ids: Sequence[int]) -> torch.Tensor:
+        """Read tokens after those in the cache, which grows by them.
+
+        Returns:
+            Logits of the token after the last, shape ``(vocabulary,)``.
+        """
+        return self.read(Read(cache, token_ids))[-1]
 
     def prefill(self, token_ids: Sequence[int]) -> tuple[KVCache, torch.Tensor]:
         """Read a whole sequence from nothing, without looking at stored caches.
@@ -131,11 +148,16 @@ class InferenceEngine:
         """Free the model and its caches."""
         self.caches.clear()
         self.model = None
+        del self.backend
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _chunks(token_ids: Sequence[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(token_ids), size):
-        yield list(token_ids[start : start + size])
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["CacheStore", "KVCache", "common_prefix"]
+__all__ = ["CacheStore", "KVCache", "common_prefix", "kv_bytes_per_token"]
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
@@ -22,6 +23,8 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._storage: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.expected = 0
+        """Tokens that will come, as far as is known; no more room is taken ahead than for them."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -29,7 +32,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         length = self.get_seq_length()
         end = length + key_states.shape[-2]
         if self._storage is None or self._storage[0].shape[-2] < end:
-            self._grow(key_states, value_states, length, max(256, 2 * end))
+            capacity = max(256, 2 * end)
+            if end <= self.expected:
+                capacity = min(capacity, self.expected)
+            self._grow(key_states, value_states, length, capacity)
         assert self._storage is not None
         for store, states in zip(self._storage, (key_states, value_states), strict=True):
             store[..., length:end, :] = states
@@ -41,9 +47,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         if self.is_initialized and length < self.get_seq_length():
             self._view(length)
 
-    def fork(self, length: int) -> _GrowingLayer:
+    def fork(self, length: int, expected: int) -> _GrowingLayer:
         """A layer of its own with a copy of the first ``length`` tokens."""
         layer = _GrowingLayer()
+        layer.expected = expected
         if self.is_initialized and length:
             layer.update(self.keys[..., :length, :], self.values[..., :length, :])
         return layer
@@ -73,13 +80,23 @@ class KVCache:
     """
 
     def __init__(self, config: Any) -> None:
+        self._config = config
         self.token_ids: list[int] = []
         """The tokens whose state is held, in order."""
-        self.state = DynamicCache(config=config)
+        self.state = self._empty_state()
         """The form that the model takes."""
-        self.state.layers = [
-            _GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.state.layers
+
+    def _empty_state(self) -> DynamicCache:
+        state = DynamicCache(config=self._config)
+        state.layers = [
+            _GrowingLayer() if type(layer) is DynamicLayer else layer for layer in state.layers
         ]
+        return state
+
+    def clear(self) -> None:
+        """Forget everything, for instance what a failed pass has left behind."""
+        self.token_ids.clear()
+        self.state = self._empty_state()
 
     @property
     def croppable(self) -> bool:
@@ -107,14 +124,25 @@ class KVCache:
             layer.truncate(length)
         del self.token_ids[length:]
 
-    def fork(self, length: int | None = None) -> KVCache:
-        """An independent copy, of the first ``length`` tokens where the cache is croppable."""
+    def expect(self, tokens: int) -> None:
+        """Say how many tokens the cache is going to hold, so that it takes no room for more."""
+        for layer in self.state.layers:
+            if isinstance(layer, _GrowingLayer):
+                layer.expected = tokens
+
+    def fork(self, length: int | None = None, *, expected: int = 0) -> KVCache:
+        """An independent copy, of the first ``length`` tokens where the cache is croppable.
+
+        Args:
+            length: Tokens to copy; all if not given.
+            expected: See :meth:`expect`; if not given, there is room for no more than is copied.
+        """
         other = copy.copy(self)
         other.state = copy.copy(self.state)
         other.token_ids = self.token_ids[:length]
         keep = len(other.token_ids)
         other.state.layers = [
-            layer.fork(keep) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
+            layer.fork(keep, max(expected, keep)) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
             for layer in self.state.layers
         ]
         return other
@@ -125,6 +153,7 @@ class CacheStore:
 
     A sequence that goes on from a stored one takes its cache over. One that shares only the
     beginning gets a copy of that part, and the stored one stays for its own continuation.
+    Caches that are lent out at the time can be copied from as well.
 
     Args:
         config: The model's configuration.
@@ -137,57 +166,107 @@ class CacheStore:
         self._max_bytes = max_bytes
         self._min_shared = min_shared
         self._entries: list[KVCache] = []  # least recently used first
+        self._lent: WeakSet[KVCache] = WeakSet()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the stored caches occupy."""
+        """Bytes that the stored caches occupy; those lent out are not counted."""
         return sum(entry.nbytes for entry in self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, token_ids: Sequence[int]) -> KVCache:
+    def known(self, token_ids: Sequence[int]) -> int:
+        """How many tokens the cache holds that :meth:`take` would give."""
+        return self._find(token_ids)[1]
+
+    def take(self, token_ids: Sequence[int], *, expected: int = 0) -> KVCache:
         """The cache that holds the longest usable prefix of ``token_ids``.
 
         At least the last token is left to be read, since its logits are needed.
         The cache belongs to the caller until it is given back with :meth:`put`.
+
+        Args:
+            token_ids: The sequence.
+            expected: Tokens that it will have in the end, as far as is known.
         """
-        best, shared = None, 0
-        for entry in self._entries:
-            length = min(common_prefix(entry.token_ids, token_ids), len(token_ids) - 1)
-            usable = length if entry.croppable or length == len(entry.token_ids) else 0
-            if usable > shared:
-                best, shared = entry, usable
+        best, shared = self._find(token_ids)
         if best is None:
-            return KVCache(self._config)
-        if best.croppable and shared >= len(best.token_ids) - 1:
+            cache = KVCache(self._config)
+        elif best not in self._lent and best.croppable and shared >= len(best.token_ids) - 1:
             self._entries.remove(best)
             best.truncate(shared)
-            return best
-        if shared < self._min_shared:
-            return KVCache(self._config)
-        # Used, but not up: move it to the recently used end. A state that cannot be cut back
-        # is worth keeping where it is, for the next conversation that comes by here.
-        self._entries.remove(best)
-        self._entries.append(best)
-        return best.fork(shared)
+            cache = best
+        else:
+            if best not in self._lent:
+                # Used, but not up: move it to the recently used end. A state that cannot be cut
+                # back is worth keeping where it is, for the next conversation that comes by.
+                self._entries.remove(best)
+                self._entries.append(best)
+            cache = best.fork(shared, expected=expected)
+        cache.expect(expected)
+        self._lent.add(cache)
+        return cache
 
     def put(self, cache: KVCache) -> None:
         """Store a cache for sequences to come; drops others if the budget is exceeded."""
+        self._lent.discard(cache)
         if not cache.token_ids:
             return
+        self._entries = [entry for entry in self._entries if not _covers(cache, entry)]
         self._entries.append(cache)
         while self._entries and self.nbytes > self._max_bytes:
             self._entries.pop(0)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop everything that is not lent out."""
         self._entries.clear()
+
+    def _find(self, token_ids: Sequence[int]) -> tuple[KVCache | None, int]:
+        best, shared = None, 0
+        # Stored ones first: of equals, one that can be taken over is better than one to copy.
+        for entry in (*reversed(self._entries), *self._lent):
+            length = min(common_prefix(entry.token_ids, token_ids), len(token_ids) - 1)
+            usable = length if entry.croppable or length == len(entry.token_ids) else 0
+            if usable > shared:
+                best, shared = entry, usable
+        if best is None:
+            return None, 0
+        whole = best not in self._lent and best.croppable and shared >= len(best.token_ids) - 1
+        return (best, shared) if whole or shared >= self._min_shared else (None, 0)
+
+
+def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """Bytes that each token adds to a cache: keys and values of all attention layers."""
+    layers = sum(isinstance(layer, _GrowingLayer) for layer in KVCache(config).state.layers)
+    config = config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(layers * 2 * (getattr(config, "num_key_value_heads", None) or heads) * width) * (
+        dtype.itemsize
+    )
+
+
+def _covers(cache: KVCache, other: KVCache) -> bool:
+    """Whether ``cache`` is as good as ``other`` for every sequence to come."""
+    held, theirs = cache.token_ids, other.token_ids
+    if len(held) < len(theirs) or (len(held) > len(theirs) and not cache.croppable):
+        return False
+    return common_prefix(theirs, held) == len(theirs)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two sequences have in common from the start."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    if type(a) is not type(b):  # Slices of a list and of a tuple are never equal.
+        a, b = list(a), list(b)
+    # Slices are compared many times as fast as the items of a loop.
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -24,6 +24,7 @@ __all__ = [
     "Sampling",
     "TextDelta",
     "Timings",
+    "TokenLogprob",
     "Usage",
     "generate",
 ]
@@ -56,6 +57,9 @@ class Sampling:
     """Makes sampling repeatable; ``None`` draws a fresh seed."""
     stop: tuple[str, ...] = ()
     """The turn ends before the first of these strings that appears in its text."""
+    logprobs: int | None = None
+    """Report the log-probability of each written token, and of this many likeliest ones beside
+    it (0 for none); see :class:`TokenLogprob`."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -65,6 +69,7 @@ class Sampling:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("logprobs", self.logprobs is None or self.logprobs >= 0, "0 or more, or None"),
             ("stop", isinstance(self.stop, tuple) and all(self.stop), "a tuple of non-empty texts"),
         )
         for name, ok, expected in checks:
@@ -124,6 +129,9 @@ class Usage:
     """Tokens chosen from the model's distribution."""
     forced_tokens: int = 0
     """Tokens that the grammar or the tool choice left no choice about."""
+    lookup_tokens: int = 0
+    """Of the sampled tokens, those that took no forward pass of their own, as prompt lookup had
+    guessed what comes before them."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -151,13 +159,14 @@ class Timings:
     """Seconds that one turn took inside the model, by activity. Timings add up with ``+``."""
 
     queue: float = 0.0
-    """Waiting for the model to be free."""
+    """Waiting for a place among the turns at work, or for another turn to read the part of the
+    prompt that both share."""
     render: float = 0.0
     """Rendering and encoding the prompt, finding its cached prefix."""
     prefill: float = 0.0
-    """Reading the prompt."""
+    """Reading the prompt; the turn's share of passes is not told apart from that of others."""
     decode: float = 0.0
-    """Forward passes, sampling and decoding of the answer."""
+    """Forward passes, sampling and decoding of the answer, those of turns beside it included."""
     grammar: float = 0.0
     """Compiling grammars and computing token masks."""
 
@@ -203,6 +212,27 @@ class CallParsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """How likely a written token was.
+
+    The figures are of the model's own distribution: before temperature and other sampling rules,
+    and before the grammar's mask. A forced token has them too if the model has read it; tokens
+    forced at the end of a turn have not been read, and have none.
+    """
+
+    token_id: int
+    """The token."""
+    text: str
+    """Its text by itself; of a character in several tokens it is not the whole."""
+    logprob: float | None = None
+    """Natural logarithm of its probability; None where no forward pass tells."""
+    top: tuple[tuple[int, str, float], ...] = ()
+    """The likeliest tokens at its place, best first: id, text, logprob."""
+    forced: bool = False
+    """The grammar or the tool choice left no choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResponse:
     """A finished turn."""
 
@@ -218,6 +248,9 @@ class ModelResponse:
     """Tokens that it took."""
     timings: Timings = field(default_factory=Timings)
     """Time that it took."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """For each token that the turn wrote, also one that a stop string cut off; None unless
+    :attr:`Sampling.logprobs` asked for them."""
 
     def to_message(self) -> AssistantMessage:
         """The turn as a message; a call that could not be read keeps its text as arguments."""

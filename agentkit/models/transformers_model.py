@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentkit.errors import ModelError
+from agentkit.engine.job import Job
+from agentkit.errors import ModelError, UserError
 from agentkit.models.base import ModelEvent, ModelRequest
 from agentkit.models.defaults import default_model_name
 from agentkit.models.embedded import EMBEDDED_MODEL, prepare_embedded_model
@@ -18,17 +18,22 @@ from agentkit.models.embedded import EMBEDDED_MODEL, prepare_embedded_model
 if TYPE_CHECKING:
     from agentkit.chat_format import PromptFormat
     from agentkit.engine.engine import InferenceEngine
+    from agentkit.engine.scheduler import Scheduler
 
 __all__ = ["TransformersModel"]
 
 DEFAULT_CACHE_BYTES = 2 << 30
 """What the KV caches of past conversations may occupy, unless said otherwise: 2 GiB."""
 
+DEFAULT_MAX_BATCH = 16
+"""Turns that are written at once, unless said otherwise."""
+
 
 class TransformersModel:
     """Any causal language model, loaded on first use and kept in this process.
 
-    Turns are written one at a time, in a thread of the model's own; the event loop stays free.
+    Turns are written side by side, token by token, in a thread of the model's own; the event
+    loop stays free. Any number of tasks, event loops and threads may ask at once.
 
     Args:
         name_or_path: A hub id such as ``ibm-granite/granite-4.0-1b``, a folder in transformers'
@@ -39,6 +44,13 @@ class TransformersModel:
         chat_format: How conversations become prompts; found from the tokenizer if not given.
         cache_bytes: What the KV caches of past conversations may occupy, in bytes.
         revision: Branch, tag or commit of a hub model.
+        max_batch: Turns that are written at once; more wait, first come, first served.
+        batch_bytes: What the KV caches of turns at work may occupy together, in bytes; half of
+            the memory that is free once the model is loaded, if not given. A turn waits until
+            there is room for its prompt and all the tokens that it may write.
+        lookup: Guess what comes next where the last tokens have stood before, in prompt or
+            answer, and check the guess in the same pass: faster where answers quote, and the
+            answers are the same.
     """
 
     def __init__(
@@ -50,13 +62,25 @@ class TransformersModel:
         chat_format: PromptFormat | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         revision: str | None = None,
+        max_batch: int = DEFAULT_MAX_BATCH,
+        batch_bytes: int | None = None,
+        lookup: bool = True,
     ) -> None:
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}; it must be at least 1")
         self._source = str(name_or_path) if name_or_path is not None else default_model_name()
         self._options = {"device": device, "dtype": dtype, "revision": revision}
         self._chat_format = chat_format
         self._cache_bytes = cache_bytes
+        self._max_batch = max_batch
+        self._batch_bytes = batch_bytes
+        self._lookup = lookup
         self._engine: InferenceEngine | None = None
+        self._scheduler: Scheduler | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="agentkit-model")
+        self._state = threading.Condition()  # guards the three below
+        self._inbox: list[Job] = []  # asked for, and not looked at yet
+        self._pumping = False  # the model's thread is at work, or about to be
         self._closed = False
 
     @classmethod
@@ -68,14 +92,27 @@ class TransformersModel:
         name: str = "loaded",
         chat_format: PromptFormat | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        max_batch: int = DEFAULT_MAX_BATCH,
+        batch_bytes: int | None = None,
+        lookup: bool = True,
     ) -> TransformersModel:
-        """Wrap a transformers model and its fast tokenizer that are in memory already."""
+        """Wrap a transformers model and its fast tokenizer that are in memory already.
+
+        The other arguments are those of the class.
+        """
         from agentkit.engine.loading import LoadedModel
 
-        wrapped = cls(name, chat_format=chat_format, cache_bytes=cache_bytes)
+        wrapped = cls(
+            name,
+            chat_format=chat_format,
+            cache_bytes=cache_bytes,
+            max_batch=max_batch,
+            batch_bytes=batch_bytes,
+            lookup=lookup,
+        )
         parameter = next(model.parameters())
         loaded = LoadedModel(model.eval(), tokenizer, parameter.device, parameter.dtype)
-        wrapped._engine = wrapped._make_engine(loaded)
+        wrapped._use(wrapped._make_engine(loaded))
         return wrapped
 
     @property
@@ -87,7 +124,7 @@ class TransformersModel:
     def engine(self) -> InferenceEngine:
         """The engine that runs the model; loads it if need be."""
         self._check_open()
-        return self._executor.submit(self._load).result()
+        return self._engine or self._executor.submit(self._load).result()
 
     def load(self) -> TransformersModel:
         """Load the model now rather than at the first turn.
@@ -106,63 +143,93 @@ class TransformersModel:
 
         Raises:
             ModelLoadError: The model cannot be loaded.
-            ContextLengthError: The prompt does not fit the context window.
+            ContextLengthError: The prompt does not fit the context window, or the memory for
+                turns at work.
         """
-        self._check_open()
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[ModelEvent | BaseException | None] = asyncio.Queue()
-        cancelled = threading.Event()
-
-        def put(item: ModelEvent | BaseException | None) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, item)
-
-        asked = time.perf_counter()
-        work = self._executor.submit(self._work, request, cancelled, put, asked)
+        job = Job(request)
+        self._submit(job)
         try:
-            while (event := await events.get()) is not None:
-                if isinstance(event, BaseException):
-                    raise event
-                yield event
+            while (events := await job.arrived()) is not None:
+                for event in events:
+                    yield event
         finally:
             # Nothing may go on behind the caller's back: at most one forward pass is waited for.
-            cancelled.set()
-            if not work.cancel():
-                await asyncio.shield(asyncio.wrap_future(work))
+            job.cancelled.set()
+            if not job.done.done() and not self._withdraw(job):
+                await asyncio.shield(asyncio.wrap_future(job.done))
 
     async def aclose(self) -> None:
-        """Wait for the turn at work, then free the model and its caches."""
+        """Wait for the turns asked for so far, then free the model and its caches."""
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """As :meth:`aclose`, for programs without an event loop."""
-        if not self._closed:
-            self._closed = True
-            self._executor.submit(self._unload).result()
-            self._executor.shutdown()
-
-    def _work(
-        self,
-        request: ModelRequest,
-        cancelled: threading.Event,
-        put: Callable[[ModelEvent | BaseException | None], None],
-        asked: float,
-    ) -> None:
-        """In the model's thread: write a turn and hand its events over."""
-        from agentkit.engine.decoding import Turn
-        from agentkit.engine.engine import Cancelled
-
-        try:
-            if cancelled.is_set():
+        with self._state:
+            if self._closed:
                 return
-            queued = time.perf_counter() - asked
-            for event in Turn(self._load(), request, cancelled=cancelled, queued=queued).run():
-                put(event)
-        except Cancelled:
-            pass
+            self._closed = True
+            self._state.wait_for(lambda: not self._pumping)
+        self._executor.submit(self._unload).result()
+        self._executor.shutdown()
+
+    def _submit(self, job: Job) -> None:
+        with self._state:
+            self._check_open()
+            self._inbox.append(job)
+            if not self._pumping:
+                self._pumping = True
+                self._executor.submit(self._pump)
+
+    def _withdraw(self, job: Job) -> bool:
+        """Take a job back that the model's thread has not looked at yet."""
+        with self._state:
+            if job in self._inbox:
+                self._inbox.remove(job)
+                return True
+        return False
+
+    def _pump(self) -> None:
+        """In the model's thread: one step of all turns, then come back for the next.
+
+        Between steps other work of the thread gets its turn.
+        """
+        try:
+            self._load()
         except BaseException as error:
-            put(error)
-        finally:
-            put(None)
+            with self._state:
+                failed = self._inbox[:1]
+                del self._inbox[:1]
+            for job in failed:
+                job.finish(error)
+        else:
+            self._step()
+        with self._state:
+            if self._inbox or (self._scheduler is not None and self._scheduler.busy):
+                try:
+                    self._executor.submit(self._pump)
+                    return
+                except RuntimeError:  # The interpreter is shutting down.
+                    error = ModelError("the program ended before the model's turn did")
+                    self._give_up(error)
+            self._pumping = False
+            self._state.notify_all()
+
+    def _step(self) -> None:
+        assert self._scheduler is not None
+        with self._state:
+            arrived, self._inbox = self._inbox, []
+        self._scheduler.add(arrived)
+        try:
+            self._scheduler.step()
+        except BaseException as error:  # A mistake of ours; those who wait must hear of it.
+            self._scheduler.stop(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        for job in self._inbox:
+            job.finish(error)
+        self._inbox.clear()
+        if self._scheduler is not None:
+            self._scheduler.stop(error)
 
     def _load(self) -> InferenceEngine:
         if self._engine is None:
@@ -171,21 +238,34 @@ class TransformersModel:
             source = self._source
             if source == "embedded":
                 source = str(prepare_embedded_model())
-            self._engine = self._make_engine(load_model(source, **self._options))
+            self._use(self._make_engine(load_model(source, **self._options)))
+        assert self._engine is not None
         return self._engine
 
+    def _use(self, engine: InferenceEngine) -> None:
+        from agentkit.engine.scheduler import Scheduler
+
+        self._scheduler = Scheduler(engine, max_batch=self._max_batch)
+        self._engine = engine
+
     def _make_engine(self, loaded: Any) -> InferenceEngine:
-        from agentkit.engine.engine import InferenceEngine
+        from agentkit.engine.engine import InferenceEngine, free_memory
         from agentkit.tokenizer_template import pick_format, warn_of_differences
 
         chat_format = self._chat_format or pick_format(loaded.tokenizer)
         warn_of_differences(loaded.tokenizer, chat_format, model=self.name)
-        return InferenceEngine(loaded, chat_format, cache_bytes=self._cache_bytes)
+        return InferenceEngine(
+            loaded,
+            chat_format,
+            cache_bytes=self._cache_bytes,
+            batch_bytes=self._batch_bytes or free_memory(loaded.device) // 2,
+            lookup=self._lookup,
+        )
 
     def _unload(self) -> None:
         if self._engine is not None:
             self._engine.close()
-            self._engine = None
+            self._engine = self._scheduler = None
 
     def _check_open(self) -> None:
         if self._closed:
