@@ -16,7 +16,7 @@ from agentkit.agent_inputs import (
     run_sync,
     with_system,
 )
-from agentkit.approvals import ApprovalAnswer, ApprovalCallback, ApprovalPolicy, Approvals
+from agentkit.approvals import ApprovalCallback, ApprovalPolicy, Approvals
 from agentkit.audit import AuditSink
 from agentkit.errors import UserError
 from agentkit.events import Event, RunFinished
@@ -25,7 +25,7 @@ from agentkit.messages import Message, normalize_messages
 from agentkit.models.base import Model, Sampling
 from agentkit.redaction import Secrets
 from agentkit.result import RunResult
-from agentkit.resuming import read_answers
+from agentkit.resuming import Answers, read_answers
 from agentkit.retrieval import Document, Retriever, RetrieverTool
 from agentkit.runner import Run
 from agentkit.settings import RunSettings
@@ -242,7 +242,7 @@ class Agent:
     async def resume(
         self,
         paused: RunResult,
-        approve: Mapping[str, ApprovalAnswer] | ApprovalAnswer,
+        approve: Answers,
         *,
         limits: Limits | None = None,
         sampling: Sampling | None = None,
@@ -272,7 +272,7 @@ class Agent:
     def resume_sync(
         self,
         paused: RunResult,
-        approve: Mapping[str, ApprovalAnswer] | ApprovalAnswer,
+        approve: Answers,
         *,
         limits: Limits | None = None,
         sampling: Sampling | None = None,
@@ -287,7 +287,7 @@ class Agent:
     def resume_stream(
         self,
         paused: RunResult,
-        approve: Mapping[str, ApprovalAnswer] | ApprovalAnswer,
+        approve: Answers,
         *,
         limits: Limits | None = None,
         sampling: Sampling | None = None,
@@ -355,7 +355,7 @@ class Agent:
     def _prepare_resumed(
         self,
         paused: RunResult,
-        approve: Mapping[str, ApprovalAnswer] | ApprovalAnswer,
+        approve: Answers,
         limits: Limits | None,
         sampling: Sampling | None,
         deps: Any,

@@ -6,19 +6,22 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
-from agentkit.approvals import Approval, as_approval
+from agentkit.approvals import Approval, ApprovalAnswer, as_approval
 from agentkit.errors import UserError
 from agentkit.messages import Message, ToolMessage
 from agentkit.result import RunResult, StepRecord
 from agentkit.step import first_error
 from agentkit.turn_calls import CallServices, TurnCalls
 
-__all__ = ["PendingCalls", "read_answers"]
+__all__ = ["Answers", "PendingCalls", "read_answers"]
+
+Answers: TypeAlias = Mapping[str, ApprovalAnswer] | Approval | bool | str | tuple[str, str]
+"""Answers by the ids of calls, or one for all calls that wait."""
 
 
-def read_answers(paused: RunResult, approve: Any) -> dict[str, Approval]:
+def read_answers(paused: RunResult, approve: Answers) -> dict[str, Approval]:
     """Answers for the calls of a run that waits.
 
     Args:
@@ -34,7 +37,7 @@ def read_answers(paused: RunResult, approve: Any) -> dict[str, Approval]:
             f"this run waits for no approval (its stop_reason is {paused.stop_reason!r}); to go "
             "on with the conversation, pass it as history"
         )
-    if isinstance(approve, bool | str | Approval):
+    if isinstance(approve, bool | str | tuple | Approval):
         approve = dict.fromkeys(waiting, approve)
     if not isinstance(approve, Mapping):
         raise UserError(f"approve is {approve!r:.100}; it must map ids of calls to answers")

@@ -38,6 +38,7 @@ class _Written:
     text: str = ""
     usage: Usage = field(default_factory=Usage)  # of attempts that were given up
     timings: Timings = field(default_factory=Timings)
+    last: CallParsed | None = None  # of the attempt at work
 
 
 class Step:
@@ -83,8 +84,8 @@ class Step:
     @property
     def usage(self) -> Usage:
         """Tokens that the step took."""
-        last = Usage() if self._response is None else self._response.usage
-        return self._written.usage + last
+        now = self._response or self._written.last
+        return self._written.usage + (Usage() if now is None else now.usage)
 
     async def execute(self) -> StepRecord:
         """Have the turn written and its calls carried out.
@@ -111,12 +112,12 @@ class Step:
         end = time.perf_counter()
         model_end = self._model_end or end
         response, written = self._response, self._written
-        timings = Timings() if response is None else response.timings
+        now = response or written.last
         return StepRecord(
             text=written.text if response is None else response.text,
             finish_reason="tool_calls" if response is None else response.finish_reason,
             usage=self.usage,
-            timings=written.timings + timings,
+            timings=written.timings + (Timings() if now is None else now.timings),
             calls=tuple(self.call_records()),
             model_seconds=model_end - self._begin,
             tool_seconds=end - model_end if self._calls else 0.0,
@@ -145,6 +146,7 @@ class Step:
             if isinstance(turn, ModelResponse):
                 # The calls of a given beginning are read anew; they keep the ids they have.
                 return replace(turn, calls=tuple(self._written.calls))
+            self._written.last = None
             self._written.usage += turn.usage
             self._written.timings += turn.timings
             request = replace(
@@ -167,6 +169,7 @@ class Step:
                         return event
                     case CallParsed() if event.index >= len(self._written.calls):
                         checked = self._services.executor.check(event.call)
+                        self._written.last = event
                         if await self._rewound(event, checked):
                             return event
                         self._take(event.call, event.before, checked)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -155,6 +155,45 @@ class ToolExecutor:
         self._counts[name] += 1
         call = ToolCall(name=name, arguments=validated.arguments, id=parsed.id)
         return ReadyCall(tool, call, repairs)
+
+    async def run(
+        self,
+        calls: Sequence[ParsedCall],
+        *,
+        step: int = 0,
+        started: Callable[[ToolCall], None] = lambda call: None,
+        finished: Callable[[CallRecord], None] = lambda record: None,
+    ) -> list[CallRecord]:
+        """Check calls and run them side by side, for whoever has no run: a server, for instance.
+
+        Nobody is asked for approval, nothing is audited and secrets stay; that is a run's work.
+
+        Args:
+            calls: In order.
+            step: Index of the step, for the tools' context.
+            started: Told of each valid call before its tool begins.
+            finished: Told of each call when it is over.
+
+        Returns:
+            A record for each call, in the order of the calls.
+
+        Raises:
+            ToolError: A tool failed and ``on_error`` is ``raise``; the others are cancelled.
+        """
+
+        async def one(checked: ReadyCall | CallRecord) -> CallRecord:
+            if isinstance(checked, ReadyCall):
+                started(checked.call)
+                checked = await self.call(checked, self.context(checked.call, step))
+            finished(checked)
+            return checked
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(self.check(parsed))) for parsed in calls]
+        except* ToolError as errors:
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        return [task.result() for task in tasks]
 
     def with_arguments(self, call: ToolCall, arguments: Mapping[str, Any] | None) -> ReadyCall:
         """A call that somebody allowed, perhaps with other arguments than the model's.

@@ -251,7 +251,7 @@ paused.save({str(tmp_path / "run.json")!r})
             paused = agent.resume_sync(agent.run_sync("go"), {"pay2": True})
             assert [call.id for call in paused.pending] == ["pay1"]
             assert shop.done == ["pay 8"]
-            result = agent.resume_sync(paused, {"pay1": False})
+            result = agent.resume_sync(paused, ("deny", "no"))
         assert [c.status for c in result.calls] == ["denied", "ok"]
 
     async def test_events(self, shop: Shop) -> None:

@@ -18,6 +18,7 @@ from agentkit import (
     Limits,
     ModelError,
     ModelRequest,
+    ParsedCall,
     RunFinished,
     RunResult,
     ScriptedModel,
@@ -30,6 +31,7 @@ from agentkit import (
     tool,
 )
 from agentkit.models.base import CallParsed, ModelEvent
+from agentkit.tool_execution import ToolExecutor, ToolSet
 
 
 def wait(seconds: float, name: str) -> ToolCall:
@@ -158,6 +160,7 @@ async def test_a_deadline_amid_a_turn_keeps_what_tools_have_done() -> None:
         "Error: the run ended before this call did.",
     ]
     assert RunResult.from_dict(result.to_dict()) == result
+    assert result.usage.prefilled_tokens > 0  # as far as the model said
 
 
 async def test_a_failing_tool_that_raises_stops_the_model() -> None:
@@ -214,6 +217,32 @@ async def test_a_model_that_tells_of_its_calls_only_at_the_end() -> None:
         result = await Agent(model, [add]).run("go")
     records: list[CallRecord] = list(result.calls)
     assert [r.observation for r in records] == ["5", "5"]
+
+
+async def test_an_executor_by_itself_runs_calls_in_order() -> None:
+    """What servers use, who have tools but no run."""
+    seen: list[str] = []
+    executor = ToolExecutor(
+        ToolSet([add, broken]), limits=Limits(), timeout=1, on_error="feedback", deps=None
+    )
+    calls = [
+        ParsedCall(raw="", name="add", arguments={"a": 2, "b": "3"}),
+        ParsedCall(raw="", name="nothing", arguments={}),
+        ParsedCall(raw="", name="broken", arguments={"how": "politely"}),
+    ]
+    records = await executor.run(
+        calls,
+        started=lambda call: seen.append(f"{call.name} begins"),
+        finished=lambda record: seen.append(record.status),
+    )
+    assert [r.status for r in records] == ["ok", "invalid", "failed"]
+    assert [r.error for r in records] == ["", "UnknownTool", "ToolError"]
+    assert sorted(seen) == ["add begins", "broken begins", "failed", "invalid", "ok"]
+    raising = ToolExecutor(
+        ToolSet([broken]), limits=Limits(), timeout=1, on_error="raise", deps=None
+    )
+    with pytest.raises(ToolExecutionError, match="no way"):
+        await raising.run([ParsedCall(raw="", name="broken", arguments={"how": "way"})])
 
 
 async def test_each_event_of_a_call_comes_once() -> None:
