@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         ModelResponse,
         Sampling,
         Timings,
+        TokenLogprob,
         Usage,
     )
     from agentkit.models.scripted import ScriptedModel
@@ -105,7 +106,7 @@ _MODULES = {
     "agentkit.messages": (
         "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage example_call"
     ),
-    "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings Usage",
+    "agentkit.models.base": "Model ModelRequest ModelResponse Sampling Timings TokenLogprob Usage",
     "agentkit.models.scripted": "ScriptedModel",
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
@@ -181,6 +182,7 @@ __all__ = [
     "SystemMessage",
     "TextDelta",
     "Timings",
+    "TokenLogprob",
     "TokenizerTemplate",
     "Tool",
     "ToolCall",

@@ -213,7 +213,7 @@ def test_the_event_loop_stays_free_while_the_model_works(granite: Any) -> None:
     assert asyncio.run(go()) > 5
 
 
-def test_turns_asked_for_at_once_are_written_one_after_another(granite: Any) -> None:
+def test_turns_asked_for_at_once_give_the_same_answer(granite: Any) -> None:
     async def go() -> list[Any]:
         return await asyncio.gather(*(generate(granite, HELLO) for _ in range(5)))
 

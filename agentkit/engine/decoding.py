@@ -81,6 +81,7 @@ class Turn:
         self._near_limit = False
         self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
         self._sampled = self._forced = self._reused = 0
+        self._stable = 0  # tokens of the prompt that other conversations have as well
         self._clock = Stopwatch()
         wanted = request.sampling.logprobs
         self._scorer = None if wanted is None else TokenScorer(engine.codec, top=wanted)
@@ -189,6 +190,7 @@ class Turn:
 
     def _begin(self) -> TurnSequence:
         engine = self._engine
+        self._load_prefix()
         cache = engine.caches.take(self.prompt_ids, expected=self.most_tokens)
         self._reused = len(cache.token_ids)
         lookup = None
@@ -203,17 +205,40 @@ class Turn:
         )
         return self._sequence
 
-    def _keep_snapshots(self, sequence: TurnSequence) -> Generator[Read, torch.Tensor, None]:
-        """Store the state at the prompt's end, where a cache cannot be cut back to it later.
+    def _load_prefix(self) -> None:
+        """Have the prompt's stable beginning read from the disk, if it is there and not here."""
+        engine = self._engine
+        if engine.prefixes is None and engine.croppable:
+            return
+        self._stable = engine.stable_prefix.length(self._request, self.prompt_ids)
+        beginning = self.prompt_ids[: self._stable]
+        if engine.prefixes is None or len(beginning) < engine.prefixes.min_tokens:
+            return
+        if engine.caches.known(self.prompt_ids) < len(beginning):
+            stored = engine.prefixes.load(beginning, engine.model.config, engine.device)
+            if stored is not None:
+                engine.caches.put(stored)
 
-        Recurrent layers only know where they are. With the snapshot the same prompt, or another
-        conversation that goes on from it, need not be read again.
+    def _save_prefix(self, sequence: TurnSequence) -> None:
+        """Have the stable beginning written to the disk, if it belongs there."""
+        prefixes = self._engine.prefixes
+        if prefixes is not None and prefixes.wants(self.prompt_ids[: self._stable]):
+            prefixes.save(sequence.fork(self._stable))
+
+    def _keep_snapshots(self, sequence: TurnSequence) -> Generator[Read, torch.Tensor, None]:
+        """Store the state where it may be wanted again, if a cache cannot be cut back to there.
+
+        Recurrent layers only know where they are. With a snapshot after system text and tools
+        another conversation need not read those, and with one at the prompt's end the same
+        prompt, or a conversation that goes on from it, need not be read again.
         """
-        end = len(self.prompt_ids) - 1
-        if end > self._reused:
-            with self._clock("prefill"):
-                cache = yield from sequence.read_prompt(end)
-            self._engine.caches.put(cache.fork())
+        for end in sorted({self._stable, len(self.prompt_ids) - 1}):
+            if end > self._reused:
+                with self._clock("prefill"):
+                    yield from sequence.read_prompt(end)
+                self._engine.caches.put(sequence.fork(end))
+                if end == self._stable:
+                    self._save_prefix(sequence)
 
     def _write(
         self, sequence: TurnSequence
@@ -230,6 +255,8 @@ class Turn:
                 return "length"
             with self._clock(phase):
                 logits = yield from sequence.logits(room=self._room())
+            if phase == "prefill" and sequence.croppable:
+                self._save_prefix(sequence)
             phase = "decode"
             before = self._forced
             tokens = self._next_tokens(logits)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,9 @@ from agentkit.chat_format import ChatFormat, PromptFormat
 from agentkit.engine.backend import Backend, TransformersBackend
 from agentkit.engine.grammar import GrammarCompiler
 from agentkit.engine.kv_cache import CacheStore, KVCache, kv_bytes_per_token
+from agentkit.engine.prefixes import PrefixStore, model_identity
 from agentkit.engine.sequence import Read
+from agentkit.engine.stable_prefix import StablePrefix
 from agentkit.engine.tokenization import TokenCodec
 
 if TYPE_CHECKING:
@@ -61,6 +64,9 @@ class InferenceEngine:
         self.prefill_chunk = prefill_chunk or (512 if self.device.type == "cpu" else 4096)
         self.batch_bytes = sys.maxsize if batch_bytes is None else batch_bytes
         self.lookup = lookup
+        self.prefixes: PrefixStore | None = None
+        """Prompt beginnings on the disk, if they are kept."""
+        self.stable_prefix = StablePrefix(self)
         self.rows = 1
         """Turns being written at present."""
         self.context_length: int = getattr(self.model.config, "max_position_embeddings", 4096)
@@ -86,6 +92,11 @@ class InferenceEngine:
         """Compiler of call grammars for this model's tokenizer."""
         width = self.model.get_output_embeddings().weight.shape[0]
         return GrammarCompiler(self.tokenizer, vocab_size=width, eos_ids=self.eos_ids)
+
+    @cached_property
+    def croppable(self) -> bool:
+        """Whether the model's caches can be cut back; false with recurrent layers."""
+        return KVCache(self.model.config).croppable
 
     @cached_property
     def kv_bytes_per_token(self) -> int:
@@ -144,8 +155,17 @@ class InferenceEngine:
         cache = KVCache(self.model.config)
         return cache, self.forward(cache, token_ids)
 
+    def keep_prefixes(self, folder: str | Path, *, max_bytes: int) -> None:
+        """Keep prompt beginnings in a folder, and use those that are there."""
+        identity = model_identity(
+            self.model, dtype=self._dtype, backend=self.backend, tokenizer=self.codec.fingerprint
+        )
+        self.prefixes = PrefixStore(folder, identity=identity, max_bytes=max_bytes)
+
     def close(self) -> None:
         """Free the model and its caches."""
+        if self.prefixes is not None:
+            self.prefixes.close()
         self.caches.clear()
         self.model = None
         del self.backend

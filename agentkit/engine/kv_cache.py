@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -118,6 +118,52 @@ class KVCache:
             total += sum(t.nbytes for t in held if t is not None)
         return total
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The state as named tensors; the reverse of :meth:`restore`.
+
+        Raises:
+            TypeError: Some layer is of a kind that has no such form.
+        """
+        found: dict[str, torch.Tensor] = {}
+        for i, layer in enumerate(self.state.layers):
+            if isinstance(layer, _GrowingLayer):
+                found[f"{i}.keys"] = layer.keys.contiguous()
+                found[f"{i}.values"] = layer.values.contiguous()
+                continue
+            if hasattr(layer, "keys") or not hasattr(layer, "conv_states"):
+                raise TypeError(f"a {type(layer).__name__} cannot be stored")
+            for kind in ("conv_states", "recurrent_states"):
+                for key, state in getattr(layer, kind).items():
+                    if state is not None:
+                        found[f"{i}.{kind}.{key}"] = state.contiguous()
+        return found
+
+    def restore(self, token_ids: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take a state over, into an empty cache.
+
+        Args:
+            token_ids: What the state was left by.
+            tensors: As :meth:`tensors` gave them; not to be used again.
+
+        Raises:
+            ValueError: They are of another number of tokens.
+            KeyError: Some are missing.
+        """
+        for i, layer in enumerate(self.state.layers):
+            if isinstance(layer, _GrowingLayer):
+                keys, values = tensors[f"{i}.keys"], tensors[f"{i}.values"]
+                if keys.shape[-2] != len(token_ids) or values.shape[-2] != len(token_ids):
+                    raise ValueError(f"layer {i} holds {keys.shape[-2]} of {len(token_ids)} tokens")
+                layer.expected = len(token_ids)
+                layer.update(keys, values)
+                continue
+            for key in layer.conv_states:
+                conv, state = tensors[f"{i}.conv_states.{key}"], f"{i}.recurrent_states.{key}"
+                layer.update_conv_state(conv, state_idx=key)
+                if state in tensors:
+                    layer.update_recurrent_state(tensors[state], state_idx=key)
+        self.token_ids = list(token_ids)
+
     def truncate(self, length: int) -> None:
         """Keep the first ``length`` tokens only; needs :attr:`croppable`."""
         for layer in self.state.layers:
@@ -142,7 +188,9 @@ class KVCache:
         other.token_ids = self.token_ids[:length]
         keep = len(other.token_ids)
         other.state.layers = [
-            layer.fork(keep, max(expected, keep)) if isinstance(layer, _GrowingLayer) else copy.deepcopy(layer)
+            layer.fork(keep, max(expected, keep))
+            if isinstance(layer, _GrowingLayer)
+            else copy.deepcopy(layer)
             for layer in self.state.layers
         ]
         return other

@@ -40,7 +40,9 @@ def forward_rows(backend: Backend, rows: Sequence[Row]) -> list[torch.Tensor | E
         if len(rows) == 1:
             rows[0].cache.clear()
             return [error]
-        logger.warning("a pass over %d sequences failed (%r); each is tried alone", len(rows), error)
+        logger.warning(
+            "a pass over %d sequences failed (%r); each is tried alone", len(rows), error
+        )
     return [_alone(backend, row, held) for row, held in zip(rows, before, strict=True)]
 
 

@@ -116,16 +116,15 @@ class TurnSequence:
         """Whether the cache can be cut back."""
         return self._cache.croppable
 
-    def read_prompt(self, end: int) -> Generator[Read, torch.Tensor, KVCache]:
-        """Read the prompt up to token ``end`` now, and leave the rest for later.
+    def fork(self, length: int) -> KVCache:
+        """A copy of the cache, of its first ``length`` tokens if it can be cut."""
+        return self._cache.fork(length)
 
-        Returns:
-            The cache, which holds that much.
-        """
+    def read_prompt(self, end: int) -> Generator[Read, torch.Tensor, None]:
+        """Read the prompt up to token ``end`` now, and leave the rest for later."""
         count = end - len(self._cache.token_ids)
         yield Read(self._cache, self._pending[:count], prompt=True)
         del self._pending[:count]
-        return self._cache
 
     def logits(self, *, room: int) -> Generator[Read, torch.Tensor, torch.Tensor]:
         """The logits of the token after the last one written, shape ``(vocabulary,)``.

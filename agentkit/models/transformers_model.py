@@ -25,6 +25,9 @@ __all__ = ["TransformersModel"]
 DEFAULT_CACHE_BYTES = 2 << 30
 """What the KV caches of past conversations may occupy, unless said otherwise: 2 GiB."""
 
+DEFAULT_PREFIX_BYTES = 1 << 30
+"""What stored prompt beginnings may occupy on the disk, unless said otherwise: 1 GiB."""
+
 DEFAULT_MAX_BATCH = 16
 """Turns that are written at once, unless said otherwise."""
 
@@ -51,6 +54,10 @@ class TransformersModel:
         lookup: Guess what comes next where the last tokens have stood before, in prompt or
             answer, and check the guess in the same pass: faster where answers quote, and the
             answers are the same.
+        prefix_dir: Folder for what the model has made of system texts and tools, so that a new
+            process need not read them again; ``cache_dir() / "prefixes"`` is a good place. Not
+            kept if not given: the files are large, and show what the prompts were.
+        prefix_bytes: What the files in that folder may occupy, in bytes.
     """
 
     def __init__(
@@ -65,6 +72,8 @@ class TransformersModel:
         max_batch: int = DEFAULT_MAX_BATCH,
         batch_bytes: int | None = None,
         lookup: bool = True,
+        prefix_dir: str | Path | None = None,
+        prefix_bytes: int = DEFAULT_PREFIX_BYTES,
     ) -> None:
         if max_batch < 1:
             raise UserError(f"max_batch is {max_batch}; it must be at least 1")
@@ -75,6 +84,8 @@ class TransformersModel:
         self._max_batch = max_batch
         self._batch_bytes = batch_bytes
         self._lookup = lookup
+        self._prefix_dir = prefix_dir
+        self._prefix_bytes = prefix_bytes
         self._engine: InferenceEngine | None = None
         self._scheduler: Scheduler | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="agentkit-model")
@@ -95,6 +106,8 @@ class TransformersModel:
         max_batch: int = DEFAULT_MAX_BATCH,
         batch_bytes: int | None = None,
         lookup: bool = True,
+        prefix_dir: str | Path | None = None,
+        prefix_bytes: int = DEFAULT_PREFIX_BYTES,
     ) -> TransformersModel:
         """Wrap a transformers model and its fast tokenizer that are in memory already.
 
@@ -109,6 +122,8 @@ class TransformersModel:
             max_batch=max_batch,
             batch_bytes=batch_bytes,
             lookup=lookup,
+            prefix_dir=prefix_dir,
+            prefix_bytes=prefix_bytes,
         )
         parameter = next(model.parameters())
         loaded = LoadedModel(model.eval(), tokenizer, parameter.device, parameter.dtype)
@@ -254,13 +269,16 @@ class TransformersModel:
 
         chat_format = self._chat_format or pick_format(loaded.tokenizer)
         warn_of_differences(loaded.tokenizer, chat_format, model=self.name)
-        return InferenceEngine(
+        engine = InferenceEngine(
             loaded,
             chat_format,
             cache_bytes=self._cache_bytes,
             batch_bytes=self._batch_bytes or free_memory(loaded.device) // 2,
             lookup=self._lookup,
         )
+        if self._prefix_dir is not None:
+            engine.keep_prefixes(self._prefix_dir, max_bytes=self._prefix_bytes)
+        return engine
 
     def _unload(self) -> None:
         if self._engine is not None:
