@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -110,3 +111,22 @@ def test_a_beginning_of_another_tokenizer_is_encoded_anew(granite: TransformersM
     again = asyncio.run(generate(granite, make("auto", 12, prefill=begun)))
     assert again.generation is not None
     assert again.generation.text.startswith("The weather")
+
+
+def test_tokens_that_were_given_have_no_figures(granite: TransformersModel) -> None:
+    event = calls_of(granite, make())[0]
+    first = asyncio.run(generate(granite, make("auto", 12)))
+    assert first.generation is not None
+    ids = first.generation.token_ids[:4]
+    begun = dataclasses.replace(
+        first.generation, token_ids=ids, text=granite.engine.codec.decode(ids)
+    )
+    request = dataclasses.replace(
+        make("auto", prefill=begun), sampling=Sampling(max_tokens=12, logprobs=1)
+    )
+    response = asyncio.run(generate(granite, request))
+    assert response.generation is not None
+    assert response.logprobs is not None
+    assert [p.token_id for p in response.logprobs] == list(response.generation.token_ids)
+    assert [p.logprob is None for p in response.logprobs][:5] == [True] * 4 + [False]
+    assert event.before is not None
