@@ -68,6 +68,10 @@ class Watched:
     def tokens(self) -> int:
         return sum(map(sum, self.passes))
 
+    async def reaches(self, passes: int) -> None:
+        while len(self.passes) < passes:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
     def forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         if self.gate is not None:
             self.gate.wait(30)
@@ -170,8 +174,7 @@ def test_a_long_prompt_does_not_stall_the_tokens_of_others(dense: TransformersMo
 
     async def go() -> None:
         writing = asyncio.create_task(generate(dense, request("go", max_tokens=200)))
-        while len(watched.passes) < 5:
-            await asyncio.sleep(0.001)
+        await watched.reaches(5)
         await generate(dense, long)
         writing.cancel()
 
@@ -193,6 +196,26 @@ def test_a_shared_beginning_is_read_once(model: TransformersModel) -> None:
     assert sum(a.usage.reused_tokens > 0.9 * length for a in answers) == 5
 
 
+def test_those_who_wait_for_a_prefix_go_on_when_its_reader_is_gone(
+    model: TransformersModel,
+) -> None:
+    beginning = "These are the rules that every question here is asked under. " * 20
+    asked = [request(f"{beginning}Question {i}?", max_tokens=3) for i in range(4)]
+    expected = alone(model, asked)
+    model.engine.prefill_chunk = 16
+    watched = watch(model)
+
+    async def go() -> list[ModelResponse]:
+        first, *others = [asyncio.create_task(generate(model, one)) for one in asked]
+        await watched.reaches(3)
+        first.cancel()
+        return await asyncio.gather(*others)
+
+    answers = asyncio.run(go())
+    assert generations(answers) == generations(expected[1:])
+    assert watched.tokens < 2 * answers[0].usage.prompt_tokens
+
+
 def test_a_turn_that_fails_harms_no_other(model: TransformersModel) -> None:
     asked = requests(6, seed=2)
     expected = alone(model, asked)
@@ -203,7 +226,7 @@ def test_a_turn_that_fails_harms_no_other(model: TransformersModel) -> None:
     watched.poison = poison
 
     async def go() -> list[Any]:
-        turns = [*map(lambda one: generate(model, one), asked), generate(model, request("say ÿ"))]
+        turns = [*(generate(model, one) for one in asked), generate(model, request("say ÿ"))]
         return await asyncio.gather(*turns, return_exceptions=True)
 
     *answers, failed = asyncio.run(go())
@@ -219,8 +242,7 @@ def test_cancelling_one_turn_frees_its_place_at_once(granite: TransformersModel)
             asyncio.create_task(generate(model, request(str(i), max_tokens=2000))) for i in range(2)
         ]
         waiting = asyncio.create_task(generate(model, request("me too", max_tokens=3)))
-        while len(watched.passes) < 8:
-            await asyncio.sleep(0.001)
+        await watched.reaches(8)
         assert not waiting.done()
         long[0].cancel()
         await waiting

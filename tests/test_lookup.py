@@ -89,7 +89,7 @@ def test_wrong_guesses_cost_little(cost: float) -> None:
 
 
 def test_right_guesses_make_longer_ones() -> None:
-    lookup = PromptLookup(list(range(100)) + [5, 6, 7])
+    lookup = PromptLookup([*range(100), 5, 6, 7])
     lengths = []
     for _ in range(4):
         draft = lookup.propose(limit=100, cost=0.05)

@@ -190,7 +190,7 @@ class Turn:
 
     def _begin(self) -> TurnSequence:
         engine = self._engine
-        self._load_prefix()
+        self._stable = engine.stable_prefix.load(self._request, self.prompt_ids)
         cache = engine.caches.take(self.prompt_ids, expected=self.most_tokens)
         self._reused = len(cache.token_ids)
         lookup = None
@@ -205,26 +205,6 @@ class Turn:
         )
         return self._sequence
 
-    def _load_prefix(self) -> None:
-        """Have the prompt's stable beginning read from the disk, if it is there and not here."""
-        engine = self._engine
-        if engine.prefixes is None and engine.croppable:
-            return
-        self._stable = engine.stable_prefix.length(self._request, self.prompt_ids)
-        beginning = self.prompt_ids[: self._stable]
-        if engine.prefixes is None or len(beginning) < engine.prefixes.min_tokens:
-            return
-        if engine.caches.known(self.prompt_ids) < len(beginning):
-            stored = engine.prefixes.load(beginning, engine.model.config, engine.device)
-            if stored is not None:
-                engine.caches.put(stored)
-
-    def _save_prefix(self, sequence: TurnSequence) -> None:
-        """Have the stable beginning written to the disk, if it belongs there."""
-        prefixes = self._engine.prefixes
-        if prefixes is not None and prefixes.wants(self.prompt_ids[: self._stable]):
-            prefixes.save(sequence.fork(self._stable))
-
     def _keep_snapshots(self, sequence: TurnSequence) -> Generator[Read, torch.Tensor, None]:
         """Store the state where it may be wanted again, if a cache cannot be cut back to there.
 
@@ -238,7 +218,7 @@ class Turn:
                     yield from sequence.read_prompt(end)
                 self._engine.caches.put(sequence.fork(end))
                 if end == self._stable:
-                    self._save_prefix(sequence)
+                    self._engine.stable_prefix.save(sequence, self.prompt_ids[:end])
 
     def _write(
         self, sequence: TurnSequence
@@ -256,7 +236,7 @@ class Turn:
             with self._clock(phase):
                 logits = yield from sequence.logits(room=self._room())
             if phase == "prefill" and sequence.croppable:
-                self._save_prefix(sequence)
+                self._engine.stable_prefix.save(sequence, self.prompt_ids[: self._stable])
             phase = "decode"
             before = self._forced
             tokens = self._next_tokens(logits)

@@ -11,6 +11,7 @@ from agentkit.messages import Message, SystemMessage, UserMessage
 
 if TYPE_CHECKING:
     from agentkit.engine.engine import InferenceEngine
+    from agentkit.engine.sequence import TurnSequence
     from agentkit.models.base import ModelRequest
 
 __all__ = ["StablePrefix"]
@@ -31,6 +32,36 @@ class StablePrefix:
     def __init__(self, engine: InferenceEngine) -> None:
         self._engine = engine
         self._encoded: OrderedDict[str, list[int]] = OrderedDict()
+
+    def load(self, request: ModelRequest, prompt_ids: Sequence[int]) -> int:
+        """Have the stable part read from the disk, if it is there and not in the store.
+
+        Returns:
+            Its length in tokens; 0 where nobody needs it.
+        """
+        engine = self._engine
+        prefixes = engine.prefixes
+        if prefixes is None and engine.croppable:
+            return 0
+        stable = self.length(request, prompt_ids)
+        if prefixes is not None and stable >= prefixes.min_tokens:
+            if engine.caches.known(prompt_ids) >= stable:
+                return stable
+            stored = prefixes.load(prompt_ids[:stable], engine.model.config, engine.device)
+            if stored is not None:
+                engine.caches.put(stored)
+        return stable
+
+    def save(self, sequence: TurnSequence, token_ids: Sequence[int]) -> None:
+        """Have the stable part written to the disk, if it belongs there.
+
+        Args:
+            sequence: That has read it.
+            token_ids: The stable part.
+        """
+        prefixes = self._engine.prefixes
+        if prefixes is not None and prefixes.wants(token_ids):
+            prefixes.save(sequence.fork(len(token_ids)))
 
     def length(self, request: ModelRequest, prompt_ids: Sequence[int]) -> int:
         """Tokens of the prompt that are stable; at least the last is left to be read.
