@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agentkit.chat_format import ChatFormat, PromptFormat
-from agentkit.engine.backend import Backend, TransformersBackend
+from agentkit.engine.backend import Backend, DraftCost, TransformersBackend
 from agentkit.engine.grammar import GrammarCompiler
 from agentkit.engine.kv_cache import CacheStore, KVCache, kv_bytes_per_token
 from agentkit.engine.prefixes import PrefixStore, model_identity
@@ -108,13 +108,15 @@ class InferenceEngine:
         """Tokens of the longest sequence for which there is memory."""
         return self.batch_bytes // max(1, self.kv_bytes_per_token)
 
-    def draft_cost(self) -> float:
-        """What a drafted token adds to a pass now, as a fraction of the pass per row."""
-        cost: float = getattr(self.backend, "draft_cost", 0.1)
-        if not getattr(self.backend, "batched", True):
+    def draft_cost(self) -> DraftCost:
+        """What reading a draft along would cost now."""
+        cost: DraftCost = getattr(self.backend, "draft_cost", DraftCost())
+        if self.rows == 1 or not getattr(self.backend, "batched", True):
             return cost
-        # Rows share what a pass costs at the least; with many, each token counts in full.
-        return cost * self.rows / (1 + cost * (self.rows - 1))
+        # The pass reads several tokens in any case. Rows share what it costs at the least, so
+        # that with many of them each token counts in full.
+        shared = 1 + cost.start + cost.token * (self.rows - 1)
+        return DraftCost(0.0, cost.token * self.rows / shared)
 
     def read(self, read: Read, *, cancelled: threading.Event | None = None) -> torch.Tensor:
         """Do what a turn asks for, in passes of at most :attr:`prefill_chunk` tokens.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from agentkit.engine.backend import DraftCost
+
 __all__ = ["PromptLookup", "SuffixIndex"]
 
 _GRAM = 3
@@ -19,9 +21,9 @@ _CANDIDATES = 8
 _LONGEST_MATCH = 32
 _LONGEST_DRAFT = 16
 _FIRST_DRAFT = 4
-_STAKE = 0.5
+_STAKE = 1.2
 """What may be lost before anything is won, in passes."""
-_ALLOWANCE = 0.03
+_ALLOWANCE = 0.02
 """What may be lost at each pass on trying whether guessing pays by now, in passes."""
 _MOST_CREDIT = 2.0
 
@@ -107,9 +109,9 @@ class SuffixIndex:
 class PromptLookup:
     """Proposes drafts, and spends no more on them than they bring in.
 
-    What drafts cost and save is kept as a credit, in passes: it begins at half a pass, and each
-    pass adds a little. So the loss is bounded whatever the text, and a text that quotes soon
-    pays for long drafts. Nothing here looks at a clock: the same turn drafts the same again.
+    What drafts cost and save is kept as a credit, in passes: it begins at little more than one,
+    and each pass adds a little. So the loss is bounded whatever the text, and a text that quotes
+    soon pays for long drafts. Nothing here looks at a clock: the same turn drafts the same again.
 
     Args:
         token_ids: The prompt.
@@ -121,7 +123,7 @@ class PromptLookup:
         self._never = frozenset(never)
         self._credit = _STAKE
         self._length = _FIRST_DRAFT
-        self._failures = 0
+        self._failures = 1
         self._drafted = self._accepted = 0  # of the draft at work
 
     def extend(self, token_ids: Iterable[int]) -> None:
@@ -137,28 +139,29 @@ class PromptLookup:
         self._accepted += 1
         self._credit = min(self._credit + 1, _MOST_CREDIT)
 
-    def propose(self, *, limit: int, cost: float) -> list[int]:
+    def propose(self, *, limit: int, cost: DraftCost) -> list[int]:
         """A draft of what comes next, to be read along with the next pass; may be empty.
 
         Args:
             limit: Tokens that there is room for.
-            cost: What each adds to the pass, as a fraction of a pass without it.
+            cost: What reading it will cost.
         """
         self._learn()
         self._credit = min(self._credit + _ALLOWANCE, _MOST_CREDIT)
-        affordable = int(self._credit / cost) if cost > 0 else _LONGEST_DRAFT
+        affordable = int((self._credit - cost.start) / max(cost.token, 1e-3))
         length = min(self._length, limit, affordable)
         if length < 1:
             return []
         start, match = self._index.longest_match()
-        # After a wrong guess a longer match is asked for.
+        # At first and after a wrong guess a longer match is asked for.
         if match < _GRAM + min(self._failures, 5):
             return []
         draft = self._index.following(start, length)
         ends = [i for i, token in enumerate(draft) if token in self._never]
         draft = draft[: ends[0]] if ends else draft
-        self._drafted = len(draft)
-        self._credit -= cost * len(draft)
+        if draft:
+            self._drafted = len(draft)
+            self._credit -= cost.start + cost.token * len(draft)
         return draft
 
     def _learn(self) -> None:

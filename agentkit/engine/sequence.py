@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from agentkit.engine.backend import Row
+from agentkit.engine.backend import DraftCost, Row
 from agentkit.models.base import TokenLogprob
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TurnSequence:
         cache: Of the prompt; belongs to the sequence until it is :meth:`settled`.
         prompt_ids: The whole prompt, of which the cache holds the beginning.
         lookup: What makes drafts; None for no drafts. Needs a cache that can be cut back.
-        draft_cost: What a drafted token costs at present; see :meth:`PromptLookup.propose`.
+        draft_cost: What drafts cost at present; see :meth:`PromptLookup.propose`.
         scorer: Computes log-probabilities of the tokens; None where nobody asked for them.
     """
 
@@ -79,7 +79,7 @@ class TurnSequence:
         prompt_ids: Sequence[int],
         *,
         lookup: PromptLookup | None = None,
-        draft_cost: Callable[[], float] = lambda: 0.1,
+        draft_cost: Callable[[], DraftCost] = DraftCost,
         scorer: TokenScorer | None = None,
     ) -> None:
         self._cache = cache
@@ -149,7 +149,7 @@ class TurnSequence:
             # The logits before each written token as well. Those before the first we have.
             keep += self._written if first else self._written - 1
         rows = yield Read(self._cache, [*tokens, *draft], keep, prompt=first)
-        self._score([] if first else [self._logits], rows[: keep - 1 - len(draft)])
+        self._score([] if first else [self._logits], list(rows[: keep - 1 - len(draft)]))
         self._pending, self._written, self._forced = [], 0, []
         self._ahead = draft
         self._logits, self._rows = rows[-1 - len(draft)], list(rows[keep - len(draft) :])
