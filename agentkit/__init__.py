@@ -12,9 +12,12 @@ from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit.agent import Agent
+    from agentkit.approvals import Approval
+    from agentkit.audit import AuditLog, AuditRecord, AuditWarning
     from agentkit.chat_format import CHATML, GRANITE, ChatFormat, PromptBuilder
     from agentkit.errors import (
         AgentkitError,
+        AuditError,
         ContextLengthError,
         IndexFormatError,
         InvalidToolCallError,
@@ -34,15 +37,18 @@ if TYPE_CHECKING:
         UserError,
     )
     from agentkit.events import (
+        ApprovalRequested,
         CallDelta,
         Event,
         Retrieval,
         Retry,
+        Rewind,
         RunFinished,
         StepFinished,
         TextDelta,
         ToolCallStarted,
         ToolResult,
+        ToolsSelected,
     )
     from agentkit.limits import Limits
     from agentkit.messages import (
@@ -66,25 +72,35 @@ if TYPE_CHECKING:
     from agentkit.models.scripted import ScriptedModel
     from agentkit.models.transformers_model import TransformersModel
     from agentkit.parsing import ParsedCall, ToolCallParser, parse_output
-    from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
+    from agentkit.redaction import Secrets
+    from agentkit.result import (
+        CallRecord,
+        RetrievalRecord,
+        RewindRecord,
+        RunResult,
+        StepRecord,
+    )
     from agentkit.retrieval import Document, Retriever, RetrieverTool, ScoredDocument
     from agentkit.tokenizer_template import TokenizerTemplate
+    from agentkit.tool_selection import ToolSelector
     from agentkit.tools import Tool, ToolContext, ToolDefinition, ToolOutput
     from agentkit_retrievers import FaissRetriever
     from agentkit_tools import FunctionTool, HTTPTool, tool
 
 _MODULES = {
     "agentkit.agent": "Agent",
+    "agentkit.approvals": "Approval",
+    "agentkit.audit": "AuditLog AuditRecord AuditWarning",
     "agentkit.chat_format": "CHATML GRANITE ChatFormat PromptBuilder",
     "agentkit.errors": (
-        "AgentkitError ContextLengthError IndexFormatError InvalidToolCallError "
+        "AgentkitError AuditError ContextLengthError IndexFormatError InvalidToolCallError "
         "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
         "ModelLoadError RetrievalError RunError SchemaError ScriptError ToolError "
         "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
-        "CallDelta Event Retrieval Retry RunFinished StepFinished TextDelta ToolCallStarted "
-        "ToolResult"
+        "ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished StepFinished "
+        "TextDelta ToolCallStarted ToolResult ToolsSelected"
     ),
     "agentkit.limits": "Limits",
     "agentkit.messages": (
@@ -94,9 +110,11 @@ _MODULES = {
     "agentkit.models.scripted": "ScriptedModel",
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
-    "agentkit.result": "CallRecord RetrievalRecord RunResult StepRecord",
+    "agentkit.redaction": "Secrets",
+    "agentkit.result": "CallRecord RetrievalRecord RewindRecord RunResult StepRecord",
     "agentkit.retrieval": "Document Retriever RetrieverTool ScoredDocument",
     "agentkit.tokenizer_template": "TokenizerTemplate",
+    "agentkit.tool_selection": "ToolSelector",
     "agentkit.tools": "Tool ToolContext ToolDefinition ToolOutput",
     # Re-exported for convenience; the core itself needs neither package.
     "agentkit_retrievers": "FaissRetriever",
@@ -111,7 +129,13 @@ __all__ = [
     "GRANITE",
     "Agent",
     "AgentkitError",
+    "Approval",
+    "ApprovalRequested",
     "AssistantMessage",
+    "AuditError",
+    "AuditLog",
+    "AuditRecord",
+    "AuditWarning",
     "CallDelta",
     "CallRecord",
     "ChatFormat",
@@ -142,6 +166,8 @@ __all__ = [
     "Retriever",
     "RetrieverTool",
     "Retry",
+    "Rewind",
+    "RewindRecord",
     "RunError",
     "RunFinished",
     "RunResult",
@@ -150,6 +176,7 @@ __all__ = [
     "ScoredDocument",
     "ScriptError",
     "ScriptedModel",
+    "Secrets",
     "StepFinished",
     "StepRecord",
     "SystemMessage",
@@ -168,7 +195,9 @@ __all__ = [
     "ToolMessage",
     "ToolOutput",
     "ToolResult",
+    "ToolSelector",
     "ToolTimeoutError",
+    "ToolsSelected",
     "TransformersModel",
     "Usage",
     "UserError",

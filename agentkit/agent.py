@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
+from agentkit.agent_inputs import (
+    History,
+    Prompt,
+    as_model,
+    as_secrets,
+    as_tool,
+    run_sync,
+    with_system,
+)
+from agentkit.approvals import ApprovalCallback, ApprovalPolicy, Approvals
+from agentkit.audit import AuditSink
 from agentkit.errors import UserError
 from agentkit.events import Event, RunFinished
 from agentkit.limits import Limits
-from agentkit.messages import Message, SystemMessage, normalize_messages
+from agentkit.messages import Message, normalize_messages
 from agentkit.models.base import Model, Sampling
+from agentkit.redaction import Secrets
 from agentkit.result import RunResult
+from agentkit.resuming import Answers, read_answers
 from agentkit.retrieval import Document, Retriever, RetrieverTool
-from agentkit.runner import Run, RunSettings
+from agentkit.runner import Run
+from agentkit.settings import RunSettings
 from agentkit.tool_execution import ToolSet
+from agentkit.tool_selection import ToolSelection, ToolSelector
 from agentkit.tools import Tool
 
 if TYPE_CHECKING:
@@ -24,11 +39,6 @@ if TYPE_CHECKING:
     from agentkit.langchain.agent_runnable import AgentRunnable
 
 __all__ = ["Agent", "History", "Prompt", "as_tool"]
-
-Prompt: TypeAlias = str | Iterable[Message | Mapping[str, Any]]
-"""What a run begins with: the user's text, or messages."""
-History: TypeAlias = RunResult | Iterable[Message | Mapping[str, Any]]
-"""An earlier conversation: a run's result, or messages."""
 
 
 class Agent:
@@ -56,6 +66,21 @@ class Agent:
         tool_timeout: Seconds for a call of a tool that names no limit of its own.
         on_tool_error: ``feedback`` shows the model what went wrong; ``raise`` ends the run with
             :class:`~agentkit.errors.ToolError`.
+        overlap: Begin with a tool as soon as the model has written its call, while the model goes
+            on with the turn.
+        rewind: How many calls of a turn that cannot be run (an unknown tool, invalid arguments)
+            the model writes anew at once, as if it had not written them; further ones it is
+            told of. 0 to tell it of each.
+        approvals: Which calls may run: ``allow``, ``ask``, ``deny``, a function of the call and
+            its context, or any of these by the tool's name (with ``*`` for anything). Goes
+            before what a tool says in its ``approval``.
+        approver: Answers for calls that have to be asked about. Without one the run ends there,
+            with ``stop_reason`` ``approval``, and :meth:`resume` goes on.
+        audit: Where a record of every call goes: an :class:`~agentkit.AuditLog` or a function.
+        redact: Secrets that must not reach the model, events, records or errors; tools may bring
+            more with a method ``secrets()``.
+        tool_selection: Picks the tools that are shown to the model, where there are many; see
+            :class:`~agentkit.ToolSelector`.
         name: What the agent is called, in logs and as a tool.
 
     Raises:
@@ -84,22 +109,34 @@ class Agent:
         constrain: bool = True,
         tool_timeout: float | None = 30.0,
         on_tool_error: Literal["feedback", "raise"] = "feedback",
+        overlap: bool = True,
+        rewind: int = 1,
+        approvals: Approvals | None = None,
+        approver: ApprovalCallback | None = None,
+        audit: AuditSink | None = None,
+        redact: Secrets | Iterable[str] | None = None,
+        tool_selection: ToolSelection | None = None,
         name: str = "agent",
     ) -> None:
         if retrieval not in ("documents", "tool"):
             raise UserError(f"retrieval is {retrieval!r}; it must be 'documents' or 'tool'")
         if on_tool_error not in ("feedback", "raise"):
             raise UserError(f"on_tool_error is {on_tool_error!r}; it must be 'feedback' or 'raise'")
+        if rewind < 0:
+            raise UserError(f"rewind is {rewind!r}; it must be 0 or more")
         self.name = name
-        self.model = _as_model(model)
+        self.model = as_model(model)
         self.system = system
         self.examples = tuple(normalize_messages(examples))
         all_tools = [as_tool(tool) for tool in tools]
         if retriever is not None and retrieval == "tool":
             all_tools.append(RetrieverTool(retriever, top_k=top_k or 4))
             retriever = None
+        tool_set = ToolSet(all_tools)
+        if isinstance(tool_selection, ToolSelector):
+            tool_selection.check(tool_set.names)
         self._settings = RunSettings(
-            tools=ToolSet(all_tools),
+            tools=tool_set,
             retriever=retriever,
             top_k=top_k,
             limits=limits or Limits(),
@@ -109,6 +146,13 @@ class Agent:
             constrain=constrain,
             tool_timeout=tool_timeout,
             on_tool_error=on_tool_error,
+            overlap=overlap,
+            rewind=rewind,
+            approvals=ApprovalPolicy(approvals, approver=approver, tools=tool_set.tools),
+            audit=audit,
+            secrets=as_secrets(redact),
+            tool_selection=tool_selection,
+            agent_name=name,
         )
         self._settings.check_tool_choice(tool_choice)
 
@@ -164,7 +208,7 @@ class Agent:
         Raises:
             UserError: An event loop is running in this thread.
         """
-        result: RunResult = _run_sync(
+        result: RunResult = run_sync(
             self.run(
                 prompt,
                 history=history,
@@ -177,7 +221,7 @@ class Agent:
         )
         return result
 
-    async def stream(
+    def stream(
         self,
         prompt: Prompt,
         *,
@@ -193,23 +237,65 @@ class Agent:
         Closing the iterator early cancels the run.
         """
         run = self._prepare(prompt, history, documents, tool_choice, limits, sampling, deps)
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        return self._events(run)
 
-        async def execute() -> RunResult:
-            try:
-                return await run.execute(events.put_nowait)
-            finally:
-                events.put_nowait(None)
+    async def resume(
+        self,
+        paused: RunResult,
+        approve: Answers,
+        *,
+        limits: Limits | None = None,
+        sampling: Sampling | None = None,
+        deps: Any = None,
+    ) -> RunResult:
+        """Go on with a run that waits for approval, perhaps one of another process.
 
-        task = asyncio.create_task(execute(), name=f"{self.name}-run")
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-            yield RunFinished(await task)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        The calls that are approved run now, those denied are told to the model, and the run
+        goes on as if it had not paused; calls that have run do not run again.
+
+        Args:
+            paused: A result whose ``stop_reason`` is ``approval``; also a saved and loaded one.
+            approve: Answers by the ids of the calls in :attr:`RunResult.pending`, or one answer
+                for all: ``True``, ``False``, ``("deny", reason)``, a dict of other arguments, or
+                an :class:`~agentkit.Approval`. Calls without an answer go on waiting.
+            limits: In place of the agent's. Steps and tokens before the pause count.
+            sampling: In place of the agent's.
+            deps: Any object, for the tools.
+
+        Raises:
+            UserError: The run does not wait, an answer is for no call that does, or a call was
+                allowed with arguments that its tool cannot take.
+        """
+        run = self._prepare_resumed(paused, approve, limits, sampling, deps)
+        return await run.execute(lambda event: None)
+
+    def resume_sync(
+        self,
+        paused: RunResult,
+        approve: Answers,
+        *,
+        limits: Limits | None = None,
+        sampling: Sampling | None = None,
+        deps: Any = None,
+    ) -> RunResult:
+        """As :meth:`resume`, for programs without an event loop."""
+        result: RunResult = run_sync(
+            self.resume(paused, approve, limits=limits, sampling=sampling, deps=deps)
+        )
+        return result
+
+    def resume_stream(
+        self,
+        paused: RunResult,
+        approve: Answers,
+        *,
+        limits: Limits | None = None,
+        sampling: Sampling | None = None,
+        deps: Any = None,
+    ) -> AsyncIterator[Event]:
+        """As :meth:`resume`, giving each event as it happens; see :meth:`stream`."""
+        run = self._prepare_resumed(paused, approve, limits, sampling, deps)
+        return self._events(run)
 
     def as_runnable(self) -> AgentRunnable:
         """The agent for LangChain's chains and LangGraph's graphs."""
@@ -223,7 +309,7 @@ class Agent:
 
     def close(self) -> None:
         """As :meth:`aclose`, for programs without an event loop."""
-        _run_sync(self.aclose())
+        run_sync(self.aclose())
 
     async def __aenter__(self) -> Agent:
         return self
@@ -247,6 +333,42 @@ class Agent:
     ) -> None:
         self.close()
 
+    async def _events(self, run: Run) -> AsyncIterator[Event]:
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        async def execute() -> RunResult:
+            try:
+                return await run.execute(events.put_nowait)
+            finally:
+                events.put_nowait(None)
+
+        task = asyncio.create_task(execute(), name=f"{self.name}-run")
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield RunFinished(await task)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _prepare_resumed(
+        self,
+        paused: RunResult,
+        approve: Answers,
+        limits: Limits | None,
+        sampling: Sampling | None,
+        deps: Any,
+    ) -> Run:
+        return Run.resumed(
+            self.model,
+            self._settings.replace(limits=limits, sampling=sampling),
+            paused,
+            read_answers(paused, approve),
+            examples=self.examples,
+            deps=deps,
+        )
+
     def _prepare(
         self,
         prompt: Prompt,
@@ -267,51 +389,8 @@ class Agent:
             self.model,
             settings,
             examples=self.examples,
-            history=self._with_system(history),
+            history=with_system(history, self.system),
             new_messages=new,
             documents=documents,
             deps=deps,
         )
-
-    def _with_system(self, history: History | None) -> list[Message]:
-        if isinstance(history, RunResult):
-            earlier: list[Message] = list(history.messages)
-        else:
-            earlier = normalize_messages(history or ())
-        if self.system is None:
-            return earlier
-        if earlier and isinstance(earlier[0], SystemMessage):
-            earlier = earlier[1:]
-        return [SystemMessage(self.system), *earlier]
-
-
-def _as_model(model: Model | str | Path | None) -> Model:
-    if isinstance(model, Model):
-        return model
-    if model is not None and not isinstance(model, str | Path):
-        raise UserError(
-            f"model is {model!r:.100}; pass a hub id, a path, 'embedded', or a Model such as "
-            "TransformersModel"
-        )
-    from agentkit.models.transformers_model import TransformersModel
-
-    return TransformersModel(model)
-
-
-def as_tool(tool: Any) -> Tool:
-    """The tool itself, or a plain function made into one; anything else as it is."""
-    if isinstance(tool, Tool) or not callable(tool):
-        return tool  # type: ignore[no-any-return]  # ToolSet says what is wrong with it
-    import agentkit
-
-    made: Tool = agentkit.tool(tool)
-    return made
-
-
-def _run_sync(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise UserError("an event loop is running here: use `await agent.run(...)` instead of run_sync")

@@ -47,6 +47,8 @@ class ParsedCall:
     """Why it cannot be used, in words for the model; ``None`` if it can."""
     id: str = field(default_factory=new_call_id, compare=False)
     """Identifier of the call."""
+    start: int | None = field(default=None, compare=False)
+    """Where the block's opening tag begins, in characters of the output, if that is known."""
 
 
 class _CallFaultError(Exception):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentkitError",
+    "AuditError",
     "ContextLengthError",
     "IndexFormatError",
     "InvalidToolCallError",
@@ -54,8 +55,15 @@ class MissingExtraError(UserError):
     """A feature needs a package that is not installed; the message names the extra."""
 
 
+class AuditError(AgentkitError):
+    """A call could not be written to the audit log, and the log says that this ends the run."""
+
+
 class ModelError(AgentkitError):
     """The model, or the engine that runs it, could not do what was asked."""
+
+    result: RunResult | None = None
+    """The run so far, where the error ended one: tools may have been called already."""
 
 
 class ModelLoadError(ModelError):

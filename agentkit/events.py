@@ -10,15 +10,18 @@ from agentkit.models.base import CallDelta, TextDelta
 from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
 
 __all__ = [
+    "ApprovalRequested",
     "CallDelta",
     "Event",
     "Retrieval",
     "Retry",
+    "Rewind",
     "RunFinished",
     "StepFinished",
     "TextDelta",
     "ToolCallStarted",
     "ToolResult",
+    "ToolsSelected",
 ]
 
 
@@ -31,8 +34,42 @@ class Retrieval:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsSelected:
+    """A tool selector has picked the tools that this run's prompts show."""
+
+    names: tuple[str, ...]
+    """The tools, in the agent's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """A call waits until somebody allows it."""
+
+    call: ToolCall
+    """The call, as it would run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """The model wrote a call that cannot be run, and is made to write another in its place.
+
+    Whoever shows :class:`CallDelta` as they come should forget those of this call.
+    """
+
+    index: int
+    """Index of the call within its turn."""
+    reason: str
+    """What was wrong with it."""
+    attempt: int
+    """How many calls of this turn were taken back, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """The model called a tool, and the call is valid: the tool begins."""
+    """The model called a tool, the call is valid and allowed: the tool begins.
+
+    The model may still be writing: the turn's next call, for instance.
+    """
 
     call: ToolCall
     """The call."""
@@ -78,6 +115,9 @@ Event: TypeAlias = (
     TextDelta
     | CallDelta
     | Retrieval
+    | ToolsSelected
+    | ApprovalRequested
+    | Rewind
     | ToolCallStarted
     | ToolResult
     | Retry

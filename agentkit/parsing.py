@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agentkit.call_block import ParsedCall, read_block
@@ -74,9 +74,12 @@ class ToolCallParser:
         self._text = _TextJoiner()
         self._block: _Block | None = None
         self._calls = 0
+        self._fed = 0  # characters taken in all
+        self._block_start = 0  # of them, where the open block's tag begins
 
     def feed(self, text: str) -> list[ParsedEvent]:
         """Take the next piece of the output, and return what is certain by now."""
+        self._fed += len(text)
         self._todo.extend(text)
         self._work()
         return self._take_events()
@@ -152,6 +155,7 @@ class ToolCallParser:
         self._text.note_call()
         self._flush()
         self._block = _Block()
+        self._block_start = self._fed - len(self._todo) - len(TOOL_CALL_START)
 
     def _end_block(self, block: _Block, tag: str) -> None:
         self._finish(block, closed=tag == TOOL_CALL_END)
@@ -163,7 +167,7 @@ class ToolCallParser:
         self._flush()
         self._block = None
         calls = read_block(block.raw, closed=closed)
-        self._events += calls
+        self._events += [replace(call, start=self._block_start) for call in calls]
         self._calls += len(calls)
 
     def _flush(self) -> None:

@@ -13,12 +13,23 @@ from typing import Any, Literal, TypeAlias
 from agentkit.errors import MessageError
 from agentkit.messages import Message, ToolCall, message_to_dict, messages_from_dicts
 from agentkit.models.base import FinishReason, Timings, Usage
-from agentkit.retrieval import ScoredDocument
+from agentkit.retrieval import Document, ScoredDocument
 
-__all__ = ["CallRecord", "CallStatus", "RetrievalRecord", "RunResult", "StepRecord", "StopReason"]
+__all__ = [
+    "CallRecord",
+    "CallStatus",
+    "RetrievalRecord",
+    "RewindRecord",
+    "RunResult",
+    "StepRecord",
+    "StopReason",
+]
 
-CallStatus: TypeAlias = Literal["ok", "invalid", "failed", "timeout", "refused"]
-"""How a call went: done; not valid; the tool failed; it took too long; a limit forbade it."""
+CallStatus: TypeAlias = Literal[
+    "ok", "invalid", "failed", "timeout", "refused", "denied", "pending", "cancelled"
+]
+"""How a call went: done; not valid; the tool failed; it took too long; a limit forbade it; it was
+not allowed; it waits for approval and has not run; the run ended before it did."""
 
 StopReason: TypeAlias = Literal[
     "answer",
@@ -28,9 +39,11 @@ StopReason: TypeAlias = Literal[
     "max_seconds",
     "max_calls_per_tool",
     "max_retries",
+    "approval",
+    "error",
 ]
-"""Why a run ended: with an answer; with one cut at ``Sampling.max_tokens``; or at the limit of
-that name."""
+"""Why a run ended: with an answer; with one cut at ``Sampling.max_tokens``; at the limit of that
+name; because calls wait for approval (:meth:`agentkit.Agent.resume` goes on); with an error."""
 
 _VERSION = 1
 
@@ -51,6 +64,18 @@ class CallRecord:
     """What had to be mended in the call's text or arguments."""
     sources: tuple[ScoredDocument, ...] = ()
     """Documents that the observation is taken from."""
+    error: str = ""
+    """Kind of the failure, such as an exception's class; empty if there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewindRecord:
+    """A call that the model was made to write anew, at once and within its turn."""
+
+    text: str
+    """The call as it was first written, tags not included."""
+    reason: str
+    """What was wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +95,14 @@ class StepRecord:
     model_seconds: float = 0.0
     """Wall time of the turn."""
     tool_seconds: float = 0.0
-    """Wall time of its tools, which run side by side."""
+    """Wall time of its tools, which run side by side, once the turn was written; with the time
+    that was waited for approval."""
     overhead_seconds: float = 0.0
     """Wall time of everything else: the agent loop's own work."""
+    overlap_seconds: float = 0.0
+    """Of :attr:`model_seconds`, the time in which tools were at work already."""
+    rewinds: tuple[RewindRecord, ...] = ()
+    """Calls that were taken back; :attr:`usage` has their tokens, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +137,18 @@ class RunResult:
     """Wall time of the run."""
     new_from: int = field(default=0)
     """Index in :attr:`messages` of the first message of this run."""
+    run_id: str = ""
+    """Identifies the run, also in the audit log."""
+    documents: tuple[Document, ...] = ()
+    """The prompt's documents section, where the run can be resumed: it needs them again."""
+    tools: tuple[str, ...] = ()
+    """The tools that the prompts showed, where a selector picked them."""
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The calls that wait for approval; :meth:`agentkit.Agent.resume` takes the answers."""
+        last = self.steps[-1].calls if self.steps else ()
+        return tuple(record.call for record in last if record.status == "pending")
 
     @property
     def new_messages(self) -> tuple[Message, ...]:
@@ -161,6 +203,9 @@ class RunResult:
             },
             "messages": [message_to_dict(message) for message in self.messages],
             "new_from": self.new_from,
+            "run_id": self.run_id,
+            "documents": [document.to_dict() for document in self.documents],
+            "tools": list(self.tools),
             "steps": [_step_to_dict(step) for step in self.steps],
             "retrievals": [
                 {"query": r.query, "hits": [h.to_dict() for h in r.hits], "seconds": r.seconds}
@@ -199,6 +244,10 @@ class RunResult:
                 model=data["model"],
                 seconds=data["seconds"],
                 new_from=data["new_from"],
+                # Files from before approvals have none of these.
+                run_id=data.get("run_id", ""),
+                documents=tuple(map(Document.from_dict, data.get("documents", ()))),
+                tools=tuple(data.get("tools", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MessageError(f"a saved run is damaged: {error!r}") from error
@@ -238,6 +287,8 @@ def _step_to_dict(step: StepRecord) -> dict[str, Any]:
         "model_seconds": step.model_seconds,
         "tool_seconds": step.tool_seconds,
         "overhead_seconds": step.overhead_seconds,
+        "overlap_seconds": step.overlap_seconds,
+        "rewinds": [asdict(rewind) for rewind in step.rewinds],
         "calls": [
             {
                 "id": record.call.id,
@@ -248,6 +299,7 @@ def _step_to_dict(step: StepRecord) -> dict[str, Any]:
                 "seconds": record.seconds,
                 "repairs": list(record.repairs),
                 "sources": [hit.to_dict() for hit in record.sources],
+                "error": record.error,
             }
             for record in step.calls
         ],
@@ -264,6 +316,8 @@ def _step_from_dict(data: Mapping[str, Any]) -> StepRecord:
         model_seconds=data["model_seconds"],
         tool_seconds=data["tool_seconds"],
         overhead_seconds=data["overhead_seconds"],
+        overlap_seconds=data.get("overlap_seconds", 0.0),
+        rewinds=tuple(RewindRecord(**rewind) for rewind in data.get("rewinds", ())),
         calls=tuple(
             CallRecord(
                 call=ToolCall(name=c["name"], arguments=c["arguments"], id=c["id"]),
@@ -272,6 +326,7 @@ def _step_from_dict(data: Mapping[str, Any]) -> StepRecord:
                 seconds=c["seconds"],
                 repairs=tuple(c["repairs"]),
                 sources=tuple(map(ScoredDocument.from_dict, c["sources"])),
+                error=c.get("error", ""),
             )
             for c in calls
         ),

@@ -5,66 +5,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from agentkit.errors import InvalidToolCallError, LimitExceededError, ModelError
-from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolCallStarted, ToolResult
-from agentkit.limits import Limits
-from agentkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
-from agentkit.models.base import (
-    CallDelta,
-    Model,
-    ModelRequest,
-    ModelResponse,
-    Sampling,
-    TextDelta,
-    Usage,
+from agentkit.approvals import Approval
+from agentkit.errors import (
+    AgentkitError,
+    InvalidToolCallError,
+    LimitExceededError,
+    ModelError,
+    RunError,
 )
-from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord, StopReason
-from agentkit.retrieval import Document, Retriever, retrieve
-from agentkit.tool_execution import ToolExecutor, ToolSet
+from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolsSelected
+from agentkit.limits import Limits
+from agentkit.messages import Message, SystemMessage, UserMessage
+from agentkit.models.base import Model, ModelRequest, Sampling, Usage
+from agentkit.redaction import Redactor
+from agentkit.result import RetrievalRecord, RunResult, StepRecord, StopReason
+from agentkit.resuming import PendingCalls
+from agentkit.retrieval import Document, retrieve
+from agentkit.settings import RunSettings
+from agentkit.step import Step
+from agentkit.tool_execution import ToolExecutor
+from agentkit.tools import ToolDefinition
+from agentkit.turn_calls import CallServices, tool_messages
 
 __all__ = ["Run", "RunSettings"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
-    """An agent's settings, as one run uses them; see :class:`agentkit.Agent`."""
-
-    tools: ToolSet
-    """What may be called."""
-    retriever: Retriever | None
-    """Fills the documents section."""
-    top_k: int | None
-    """Documents of one search."""
-    limits: Limits
-    """How far the run may go."""
-    sampling: Sampling
-    """How tokens are chosen."""
-    tool_choice: str
-    """For the first step."""
-    parallel_tool_calls: bool
-    """Whether one turn may hold several calls."""
-    constrain: bool
-    """Whether calls are sampled under their grammar."""
-    tool_timeout: float | None
-    """Seconds for a tool without a limit of its own."""
-    on_tool_error: Literal["feedback", "raise"]
-    """What becomes of a failing tool."""
-
-    def replace(self, **changes: Any) -> RunSettings:
-        """The settings with those changes that are not None."""
-        return dataclasses.replace(self, **{k: v for k, v in changes.items() if v is not None})
-
-    def check_tool_choice(self, choice: str) -> None:
-        """Refuse a choice that no request could carry out.
-
-        Raises:
-            UserError: It is none of the words, and no tool has the name.
-        """
-        ModelRequest(messages=(), tools=self.tools.definitions, tool_choice=choice)
 
 
 class _LimitReached(Exception):
@@ -101,23 +68,64 @@ class Run:
     ) -> None:
         self._model = model
         self._settings = settings
-        self._messages: list[Message] = [*history, *new_messages]
-        self._examples = tuple(examples)
+        self._deps = deps
+        self._redact = Redactor(settings.secrets, settings.tools.tools)
+        self._messages: list[Message] = self._redact([*history, *new_messages])
+        self._examples = tuple(self._redact(list(examples)))
         self._new_from = len(history)
-        self._documents = list(documents)
+        self._documents: list[Document] = self._redact(list(documents))
+        self._definitions: Sequence[ToolDefinition] = settings.tools.definitions
         self._steps: list[StepRecord] = []
         self._retrievals: list[RetrievalRecord] = []
-        self._usage = Usage()
-        self._partial = ""  # text of a turn that was cut off
+        self._id = f"run_{uuid.uuid4().hex}"
+        self._current: Step | None = None
         self._failures = 0
         self._begin = 0.0
-        self._executor = ToolExecutor(
-            settings.tools,
-            limits=settings.limits,
-            timeout=settings.tool_timeout,
-            on_error=settings.on_tool_error,
+        self._earlier_seconds = 0.0
+        self._answers: Mapping[str, Approval] | None = None
+        self._paused = False
+
+    @classmethod
+    def resumed(
+        cls,
+        model: Model,
+        settings: RunSettings,
+        paused: RunResult,
+        answers: Mapping[str, Approval],
+        *,
+        examples: Sequence[Message] = (),
+        deps: Any = None,
+    ) -> Run:
+        """A run that goes on from where it waited for approval.
+
+        Args:
+            model: As for the run's first part; so the other arguments, too.
+            settings: The rules.
+            paused: The run so far.
+            answers: By the ids of calls; those without one wait on.
+            examples: As in the prompts so far.
+            deps: For the tools.
+        """
+        run = cls(
+            model,
+            settings,
+            examples=examples,
+            history=paused.messages[: paused.new_from],
+            new_messages=paused.messages[paused.new_from :],
+            documents=paused.documents,
             deps=deps,
         )
+        run._steps = list(paused.steps)
+        run._retrievals = list(paused.retrievals)
+        run._id = paused.run_id or run._id
+        run._earlier_seconds = paused.seconds
+        run._answers = answers
+        if paused.tools:
+            run._definitions = [d for d in run._definitions if d.name in paused.tools]
+        for step in paused.steps[:-1]:
+            failed = any(call.status != "ok" for call in step.calls)
+            run._failures = run._failures + 1 if failed else 0
+        return run
 
     async def execute(self, emit: Callable[[Event], None]) -> RunResult:
         """Carry out the run.
@@ -127,40 +135,81 @@ class Run:
         """
         limits = self._settings.limits
         self._begin = time.perf_counter()
+        failure: Exception
         try:
             # The deadline holds for model and tools alike, wherever the run may be.
             async with asyncio.timeout(limits.max_seconds) as deadline:
                 return await self._loop(emit)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            message = f"the run did not finish within {limits.max_seconds:g} s"
-            return self._stop(_LimitReached("max_seconds", message))
         except ModelError as error:
+            self._keep_cut_off_step()
             if self._steps:
                 error.add_note(f"after {len(self._steps)} steps of the run")
-            raise
+            error.result = self._result("", "error")
+            failure = error
+        except Exception as error:
+            failure = error
+        if isinstance(failure, TimeoutError) and deadline.expired():
+            message = f"the run did not finish within {limits.max_seconds:g} s"
+            return self._stop(_LimitReached("max_seconds", message))
+        # Raised out here, so that nothing uncleaned is behind it as its context.
+        raise self._clean(failure)
+
+    def _clean(self, error: Exception) -> Exception:
+        """The exception without secrets; another one if it cannot be cleaned."""
+        if self._redact.scrub(error):
+            return error
+        text = f"the run failed with {type(error).__name__}: {self._redact(str(error))}"
+        return RunError(text) if isinstance(error, AgentkitError) else RuntimeError(text)
 
     async def _loop(self, emit: Callable[[Event], None]) -> RunResult:
-        await self._search(emit)
+        services = self._services(emit)
         choice = self._settings.tool_choice
+        step: StepRecord | None = None
         try:
+            if self._answers is None:
+                await self._search(emit)
+                await self._select_tools(emit)
+            else:
+                step = await self._resume(services, self._answers)
             while True:
+                if step is not None:
+                    if self._paused:
+                        return self._result(step.text, "approval")
+                    if not step.calls:
+                        return self._finish(step)
+                    if any(call.status in ("ok", "denied") for call in step.calls):
+                        choice = "none" if choice == "none" else "auto"
+                    self._count_failures(step, emit)
                 self._check_limits()
-                step = await self._step(choice, emit)
-                if not step.calls:
-                    return self._finish(step)
-                if any(call.status == "ok" for call in step.calls):
-                    choice = "none" if choice == "none" else "auto"
-                self._count_failures(step, emit)
+                step = await self._step(choice, services)
         except _LimitReached as reached:
             if self._settings.limits.on_exceeded == "answer" and reached.limit in (
                 "max_steps",
                 "max_retries",
             ):
-                step = await self._step("none", emit)
+                step = await self._step("none", services)
                 return self._result(step.text, reached.limit)
             return self._stop(reached)
+
+    def _services(self, emit: Callable[[Event], None]) -> CallServices:
+        settings = self._settings
+        executor = ToolExecutor(
+            settings.tools,
+            limits=settings.limits,
+            timeout=settings.tool_timeout,
+            on_error=settings.on_tool_error,
+            deps=self._deps,
+        )
+        executor.count(call for step in self._steps for call in step.calls)
+        return CallServices(
+            executor=executor,
+            policy=settings.approvals,
+            redact=self._redact,
+            audit=settings.audit,
+            run_id=self._id,
+            agent=settings.agent_name,
+            emit=emit,
+        )
 
     async def _search(self, emit: Callable[[Event], None]) -> None:
         """Fill the documents section with what fits the user's words."""
@@ -171,78 +220,78 @@ class Run:
         # A follow-up question often leaves out its subject; the question before it names it.
         query = "\n".join(text for text in asked[-2:] if text.strip())
         begin = time.perf_counter()
-        hits = await retrieve(retriever, query, top_k=self._settings.top_k)
+        hits = self._redact(await retrieve(retriever, query, top_k=self._settings.top_k))
         record = RetrievalRecord(query=query, hits=tuple(hits), seconds=time.perf_counter() - begin)
         self._retrievals.append(record)
         self._documents += [hit.document for hit in hits]
         emit(Retrieval(record))
 
-    async def _step(self, choice: str, emit: Callable[[Event], None]) -> StepRecord:
+    async def _select_tools(self, emit: Callable[[Event], None]) -> None:
+        """Choose the tools that the prompts show, once: what stays the same stays in the cache."""
+        selector = self._settings.tool_selection
+        if selector is None or not self._definitions:
+            return
+        conversation = (*self._examples, *self._messages)
+        picked = {*await selector.select(self._definitions, conversation)}
+        picked.add(self._settings.tool_choice)
+        self._definitions = [d for d in self._definitions if d.name in picked]
+        emit(ToolsSelected(tuple(d.name for d in self._definitions)))
+
+    async def _resume(self, services: CallServices, answers: Mapping[str, Approval]) -> StepRecord:
+        """Finish the step that waited for approval."""
+        pending = PendingCalls(self._steps[-1], answers, services, len(self._steps) - 1)
+        try:
+            await pending.settle()
+        finally:
+            # Also where the run ends amid its tools: they have begun.
+            step = self._steps[-1] = pending.step()
+            self._messages = [pending.told(message) for message in self._messages]
+        self._paused = any(call.status == "pending" for call in step.calls)
+        if not self._paused:
+            services.emit(StepFinished(step, tuple(tool_messages(step.calls))))
+        return step
+
+    async def _step(self, choice: str, services: CallServices) -> StepRecord:
         begin = time.perf_counter()
-        known = len(self._messages)
         request = ModelRequest(
             messages=self._prompt_messages(),
-            tools=self._settings.tools.definitions,
+            tools=self._definitions,
             documents=tuple(self._documents),
             tool_choice=choice,
             parallel_tool_calls=self._settings.parallel_tool_calls,
             constrain=self._settings.constrain,
             sampling=self._sampling(),
         )
-        model_begin = time.perf_counter()
-        response = await self._ask(request, emit)
-        tools_begin = model_end = time.perf_counter()
-        self._usage += response.usage
-        self._messages.append(response.to_message())
-        records: list[CallRecord] = []
-        if response.calls:
-            records = await self._executor.run(
-                response.calls,
-                step=len(self._steps),
-                started=lambda call: emit(ToolCallStarted(call)),
-                finished=lambda record: emit(ToolResult(record)),
-            )
-            self._messages += [
-                ToolMessage(record.observation, record.call.id, record.call.name)
-                for record in records
-            ]
-        tools_end = time.perf_counter()
-        busy = (model_end - model_begin) + (tools_end - tools_begin)
-        step = StepRecord(
-            text=response.text,
-            finish_reason=response.finish_reason,
-            usage=response.usage,
-            timings=response.timings,
-            calls=tuple(records),
-            model_seconds=model_end - model_begin,
-            tool_seconds=tools_end - tools_begin,
-            overhead_seconds=time.perf_counter() - begin - busy,
+        self._current = Step(
+            self._model,
+            request,
+            services,
+            index=len(self._steps),
+            rewind=self._settings.rewind,
+            overlap=self._settings.overlap,
         )
+        step = await self._current.execute()
+        messages = self._redact(self._current.messages())
+        self._current = None
+        self._messages += messages
+        busy = step.model_seconds + step.tool_seconds
+        step = dataclasses.replace(step, overhead_seconds=time.perf_counter() - begin - busy)
         self._steps.append(step)
-        self._partial = ""
-        emit(StepFinished(step, tuple(self._messages[known:])))
+        self._paused = any(call.status == "pending" for call in step.calls)
+        if not self._paused:
+            services.emit(StepFinished(step, tuple(messages)))
         return step
+
+    def _keep_cut_off_step(self) -> None:
+        """Where the run ends amid a step, what its tools have done is not forgotten."""
+        cut_off, self._current = self._current, None
+        if cut_off is not None and cut_off.call_records():
+            self._steps.append(cut_off.record())
+            self._messages += self._redact(cut_off.messages())
 
     def _prompt_messages(self) -> tuple[Message, ...]:
         start = 1 if isinstance(self._messages[0], SystemMessage) else 0
         return (*self._messages[:start], *self._examples, *self._messages[start:])
-
-    async def _ask(self, request: ModelRequest, emit: Callable[[Event], None]) -> ModelResponse:
-        stream = self._model.stream(request)
-        try:
-            async for event in stream:
-                if isinstance(event, ModelResponse):
-                    return event
-                if isinstance(event, TextDelta):
-                    self._partial += event.text
-                if isinstance(event, TextDelta | CallDelta):
-                    emit(event)
-        finally:
-            # Also where the run is cancelled: the model must have stopped before we return.
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
-        raise ModelError(f"model {self._model.name!r} ended its stream without a ModelResponse")
 
     def _sampling(self) -> Sampling:
         """The sampling rules, held to the tokens that the run has left."""
@@ -253,7 +302,8 @@ class Run:
         return dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, left))
 
     def _spent(self) -> int:
-        return self._usage.prefilled_tokens + self._usage.generated_tokens
+        usage = sum((step.usage for step in self._steps), Usage())
+        return usage.prefilled_tokens + usage.generated_tokens
 
     def _check_limits(self) -> None:
         limits = self._settings.limits
@@ -292,9 +342,11 @@ class Run:
 
     def _stop(self, reached: _LimitReached) -> RunResult:
         """End at a limit, with the text so far or an exception, as the limits say."""
-        text = self._partial or next((s.text for s in reversed(self._steps) if s.text), "")
+        text = self._current.partial_text if self._current is not None else ""
+        self._keep_cut_off_step()
+        text = text or next((s.text for s in reversed(self._steps) if s.text), "")
         result = self._result(text, reached.limit)
-        limits = self._settings.limits
+        limits: Limits = self._settings.limits
         if limits.on_exceeded == "answer":
             return result
         if reached.limit == "max_retries":
@@ -304,7 +356,7 @@ class Run:
         )
 
     def _result(self, output: str, reason: StopReason) -> RunResult:
-        self._answer_open_calls()
+        selected = len(self._definitions) < len(self._settings.tools.names)
         return RunResult(
             output=output.strip(),
             messages=tuple(self._messages),
@@ -312,15 +364,10 @@ class Run:
             retrievals=tuple(self._retrievals),
             stop_reason=reason,
             model=self._model.name,
-            seconds=time.perf_counter() - self._begin,
+            seconds=self._earlier_seconds + time.perf_counter() - self._begin,
             new_from=self._new_from,
+            run_id=self._id,
+            # Only who goes on needs them again.
+            documents=tuple(self._documents) if reason == "approval" else (),
+            tools=tuple(d.name for d in self._definitions) if selected else (),
         )
-
-    def _answer_open_calls(self) -> None:
-        """Where the run ended amid its tools, say so to the model that will read on from here."""
-        last = self._messages[-1]
-        if isinstance(last, AssistantMessage):
-            self._messages += [
-                ToolMessage("Error: the run ended before this call did.", call.id, call.name)
-                for call in last.tool_calls
-            ]

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from agentkit.result import CallRecord, CallStatus
 from agentkit.tools import Tool, ToolContext, ToolDefinition, ToolOutput, to_observation
 from agentkit.validation import ArgumentValidator, unknown_tool_message
 
-__all__ = ["ToolExecutor", "ToolSet"]
+__all__ = ["ReadyCall", "ToolExecutor", "ToolSet"]
 
 
 class ToolSet:
@@ -59,22 +59,30 @@ class ToolSet:
         """Definitions, in the order given."""
         return [tool.definition for tool, _ in self._tools.values()]
 
+    @property
+    def tools(self) -> list[Tool]:
+        """The tools, in the order given."""
+        return [tool for tool, _ in self._tools.values()]
+
     def get(self, name: str) -> tuple[Tool, ArgumentValidator] | None:
         """A tool and its validator, or None if there is no such tool."""
         return self._tools.get(name)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class ReadyCall:
     """A call that passed all checks."""
 
     tool: Tool
+    """What it calls."""
     call: ToolCall
-    repairs: tuple[str, ...]
+    """The call, its arguments mended."""
+    repairs: tuple[str, ...] = ()
+    """What was mended."""
 
 
 class ToolExecutor:
-    """Checks and runs the calls of one run.
+    """Checks the calls of one run, and carries them out.
 
     Args:
         tools: What may be called.
@@ -100,19 +108,69 @@ class ToolExecutor:
         self._deps = deps
         self._counts: Counter[str] = Counter()
 
+    def count(self, records: Iterable[CallRecord]) -> None:
+        """Count calls that were made before, in another part of the run."""
+        self._counts.update(r.call.name for r in records if r.status not in ("invalid", "refused"))
+
+    def check(self, parsed: ParsedCall) -> ReadyCall | CallRecord:
+        """Look at a call before anything runs; to be done in the order of the calls.
+
+        Args:
+            parsed: As the model wrote it.
+
+        Returns:
+            The call, ready to run and counted, or the record of one that will not.
+        """
+        name = parsed.name
+        call = ToolCall(
+            name=name or UNREADABLE_CALL,
+            arguments=parsed.raw if parsed.arguments is None else parsed.arguments,
+            id=parsed.id,
+        )
+
+        def rejected(status: CallStatus, error: str, observation: str) -> CallRecord:
+            return CallRecord(
+                call=call,
+                status=status,
+                observation=f"Error: {observation}",
+                repairs=parsed.repairs,
+                error=error,
+            )
+
+        if name is not None and (entry := self._tools.get(name)) is None:
+            return rejected("invalid", "UnknownTool", unknown_tool_message(name, self._tools.names))
+        if name is None or parsed.arguments is None:
+            return rejected("invalid", "UnreadableCall", parsed.error or "the call cannot be read")
+        assert entry is not None
+        tool, validator = entry
+        validated = validator.validate(parsed.arguments)
+        repairs = (*parsed.repairs, *(c.description for c in validated.coercions))
+        if not validated.ok:
+            text = f"the arguments of {name} are not valid.\n{validated.explain()}"
+            return rejected("invalid", "InvalidArguments", text)
+        allowed = self._limits.calls_allowed(name)
+        if allowed is not None and self._counts[name] >= allowed:
+            text = f"{name} may be called {allowed} times and no more; answer with what you know."
+            return rejected("refused", "LimitExceeded", text)
+        self._counts[name] += 1
+        call = ToolCall(name=name, arguments=validated.arguments, id=parsed.id)
+        return ReadyCall(tool, call, repairs)
+
     async def run(
         self,
         calls: Sequence[ParsedCall],
         *,
-        step: int,
-        started: Callable[[ToolCall], None],
-        finished: Callable[[CallRecord], None],
+        step: int = 0,
+        started: Callable[[ToolCall], None] = lambda call: None,
+        finished: Callable[[CallRecord], None] = lambda record: None,
     ) -> list[CallRecord]:
-        """Run the calls of one turn side by side.
+        """Check calls and run them side by side, for whoever has no run: a server, for instance.
+
+        Nobody is asked for approval, nothing is audited and secrets stay; that is a run's work.
 
         Args:
-            calls: As the model wrote them.
-            step: Index of the step.
+            calls: In order.
+            step: Index of the step, for the tools' context.
             started: Told of each valid call before its tool begins.
             finished: Told of each call when it is over.
 
@@ -123,71 +181,64 @@ class ToolExecutor:
             ToolError: A tool failed and ``on_error`` is ``raise``; the others are cancelled.
         """
 
-        async def one(parsed: ParsedCall) -> CallRecord:
-            checked = self._check(parsed)
-            if isinstance(checked, _Ready):
+        async def one(checked: ReadyCall | CallRecord) -> CallRecord:
+            if isinstance(checked, ReadyCall):
                 started(checked.call)
-                checked = await self._call(checked, step)
+                checked = await self.call(checked, self.context(checked.call, step))
             finished(checked)
             return checked
 
-        # Checked in order before any tool begins, so that counting calls does not depend on luck.
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(parsed)) for parsed in calls]
+                tasks = [group.create_task(one(self.check(parsed))) for parsed in calls]
         except* ToolError as errors:
-            raise errors.exceptions[0] from None
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
         return [task.result() for task in tasks]
 
-    def _check(self, parsed: ParsedCall) -> _Ready | CallRecord:
-        name = parsed.name
-        call = ToolCall(
-            name=name or UNREADABLE_CALL,
-            arguments=parsed.raw if parsed.arguments is None else parsed.arguments,
-            id=parsed.id,
-        )
+    def with_arguments(self, call: ToolCall, arguments: Mapping[str, Any] | None) -> ReadyCall:
+        """A call that somebody allowed, perhaps with other arguments than the model's.
 
-        def rejected(status: CallStatus, observation: str) -> CallRecord:
-            return CallRecord(
-                call=call, status=status, observation=observation, repairs=parsed.repairs
+        Raises:
+            UserError: There is no such tool, or it does not take those arguments.
+        """
+        entry = self._tools.get(call.name)
+        given = call.arguments if arguments is None else arguments
+        if entry is None or isinstance(given, str):
+            raise UserError(
+                f"the call {call.id} is of {call.name!r}, which is not among the agent's tools: "
+                f"{', '.join(self._tools.names) or 'there are none'}"
             )
-
-        if name is not None and (entry := self._tools.get(name)) is None:
-            return rejected("invalid", f"Error: {unknown_tool_message(name, self._tools.names)}")
-        if name is None or parsed.arguments is None:
-            return rejected("invalid", f"Error: {parsed.error or 'the call cannot be read'}")
-        assert entry is not None
         tool, validator = entry
-        validated = validator.validate(parsed.arguments)
-        repairs = (*parsed.repairs, *(c.description for c in validated.coercions))
+        validated = validator.validate(given)
         if not validated.ok:
-            return rejected(
-                "invalid", f"Error: the arguments of {name} are not valid.\n{validated.explain()}"
+            raise UserError(
+                f"the arguments that {call.name} (call {call.id}) was allowed with are not valid: "
+                f"{validated.explain()}"
             )
-        allowed = self._limits.calls_allowed(name)
-        if allowed is not None and self._counts[name] >= allowed:
-            return rejected(
-                "refused",
-                f"Error: {name} may be called {allowed} times and no more; answer with what "
-                "you know.",
-            )
-        self._counts[name] += 1
-        call = ToolCall(name=name, arguments=validated.arguments, id=parsed.id)
-        return _Ready(tool, call, repairs)
+        return ReadyCall(tool, ToolCall(name=call.name, arguments=validated.arguments, id=call.id))
 
-    async def _call(self, ready: _Ready, step: int) -> CallRecord:
-        name = ready.call.name
-        seconds = ready.tool.timeout if ready.tool.timeout is not None else self._timeout
-        context = ToolContext(
-            tool_name=name,
-            call_id=ready.call.id,
+    def context(self, call: ToolCall, step: int) -> ToolContext:
+        """What a tool, or who decides about its call, may know of it."""
+        return ToolContext(
+            tool_name=call.name,
+            call_id=call.id,
             step=step,
             deps=self._deps,
             cancelled=threading.Event(),
         )
+
+    async def call(self, ready: ReadyCall, context: ToolContext) -> CallRecord:
+        """Carry out a call.
+
+        Raises:
+            ToolError: The tool failed and ``on_error`` is ``raise``.
+        """
+        name = ready.call.name
+        seconds = ready.tool.timeout if ready.tool.timeout is not None else self._timeout
         begin = time.perf_counter()
         status: CallStatus = "ok"
         value: Any = None
+        failure: Exception | None = None
         try:
             async with asyncio.timeout(seconds) as limit:
                 arguments = ready.call.arguments
@@ -197,16 +248,13 @@ class ToolExecutor:
         except TimeoutError as error:
             # A TimeoutError of the tool's own is a failure like any other.
             status = "timeout" if limit.expired() else "failed"
-            failure: Exception = error
-            if limit.expired():
-                failure = ToolTimeoutError(name, seconds or 0.0)
-            observation = self._observe(name, failure)
-        except ToolError as error:
-            status, observation = "failed", self._observe(name, error)
+            failure = ToolTimeoutError(name, seconds or 0.0) if limit.expired() else error
         except Exception as error:  # whatever a tool does, the run goes on
-            status, observation = "failed", self._observe(name, error)
+            status, failure = "failed", error
         finally:
             context.cancelled.set()
+        if failure is not None:
+            observation = self._observe(name, failure)
         output = value if isinstance(value, ToolOutput) else ToolOutput(content=None)
         return CallRecord(
             call=ready.call,
@@ -215,6 +263,7 @@ class ToolExecutor:
             seconds=time.perf_counter() - begin,
             repairs=(*ready.repairs, *output.repairs),
             sources=tuple(output.sources),
+            error="" if failure is None else type(failure).__name__,
         )
 
     def _observe(self, name: str, error: Exception) -> str:

@@ -119,7 +119,7 @@ def test_parallel_calls_run_side_by_side_and_answer_in_call_order() -> None:
 def test_an_invalid_call_is_explained_to_the_model_and_retried(step: Any, told: str) -> None:
     async def go() -> list[Any]:
         with ScriptedModel([step, ADD, "5"]) as model:
-            return [event async for event in Agent(model, [add]).stream("go")]
+            return [event async for event in Agent(model, [add], rewind=0).stream("go")]
 
     events = asyncio.run(go())
     (retry,) = [event for event in events if isinstance(event, Retry)]

@@ -31,7 +31,7 @@ from agentkit import (
 def test_too_many_failures_end_in_an_answer_without_tools() -> None:
     bad = ToolCall(name="add", arguments={})
     with ScriptedModel([bad, bad, "I cannot."]) as model:
-        result = run(model, add, limits=Limits(max_retries=1))
+        result = run(model, add, rewind=0, limits=Limits(max_retries=1))
     assert (result.output, result.stop_reason) == ("I cannot.", "max_retries")
     assert model.requests[-1].tool_choice == "none"
 
@@ -42,7 +42,7 @@ def test_too_many_failures_can_raise_with_the_result_so_far() -> None:
     with pytest.raises(
         InvalidToolCallError, match=r"(?s)2 steps in a row.*Limits\.max_retries"
     ) as info:
-        run(model, add, limits=Limits(max_retries=1, on_exceeded="raise"))
+        run(model, add, rewind=0, limits=Limits(max_retries=1, on_exceeded="raise"))
     assert info.value.result is not None
     assert len(info.value.result.steps) == 2
 
@@ -50,7 +50,7 @@ def test_too_many_failures_can_raise_with_the_result_so_far() -> None:
 def test_success_resets_the_count_of_failures() -> None:
     bad = ToolCall(name="add", arguments={})
     with ScriptedModel([bad, ADD, bad, ADD, "5"]) as model:
-        assert run(model, add, limits=Limits(max_retries=1)).stop_reason == "answer"
+        assert run(model, add, rewind=0, limits=Limits(max_retries=1)).stop_reason == "answer"
 
 
 def test_the_limit_of_steps() -> None:

@@ -229,3 +229,57 @@ def test_hub_models_are_fetched_with_a_progress_bar_unless_offline(
     for name in ("lab/model", "embedded", "./lab/model", "lab/model.gguf"):
         setup._download(name, Console(file=io.StringIO()))
     assert asked == fetched
+
+
+class TestApprovals:
+    """Calls that need approval are asked about at the terminal."""
+
+    @staticmethod
+    def agent(done: list[str]) -> Agent:
+        @tool(approval="ask")
+        def pay(amount: int) -> str:
+            """Pay."""
+            done.append(f"paid {amount}")
+            return done[-1]
+
+        call = ToolCall(name="pay", arguments={"amount": 7})
+        return Agent(ScriptedModel([call, "Well."]), [pay])
+
+    @pytest.mark.parametrize(
+        ("answer", "done", "told"),
+        [
+            ("y", ["paid 7"], "← pay: paid 7"),
+            ("YES", ["paid 7"], "← pay: paid 7"),
+            ("", [], "not allowed"),
+            ("n", [], "not allowed"),
+            ("too dear", [], "too dear"),
+        ],
+    )
+    def test_the_user_decides(
+        self, monkeypatch: pytest.MonkeyPatch, answer: str, done: list[str], told: str
+    ) -> None:
+        found: list[str] = []
+        talk = Talk(self.agent(found), ["pay", answer], monkeypatch, interactive=True)
+        assert found == done
+        assert "pay(amount=7) needs approval" in talk.notes
+        assert told in talk.notes
+        assert talk.out == "Well.\n"
+
+    def test_the_end_of_input_is_a_no(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found: list[str] = []
+        talk = Talk(self.agent(found), ["pay", EOFError], monkeypatch, interactive=True)
+        assert (found, talk.out) == ([], "Well.\n")
+
+    def test_where_nobody_can_be_asked_nothing_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found: list[str] = []
+        talk = Talk(self.agent(found), ["pay"], monkeypatch)
+        assert (found, talk.out) == ([], "Well.\n")
+        assert "nobody is there" in talk.notes
+
+
+def test_a_call_that_is_written_anew_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = ToolCall(name="plus", arguments={"a": 2, "b": 3})
+    good = ToolCall(name="add", arguments={"a": 2, "b": 3})
+    talk = Talk(Agent(ScriptedModel([bad, good, "5"]), [add], rewind=1), ["go"], monkeypatch)
+    assert "a call is written anew: there is no tool" in talk.notes
+    assert "← add: 5" in talk.notes

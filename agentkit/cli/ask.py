@@ -91,6 +91,7 @@ def ask(
 
 
 def _run(question: str, options: AgentOptions, *, quiet: bool) -> RunResult:
+    from agentkit.cli.approval import ask_at_terminal, deny_unattended
     from agentkit.cli.display import RunDisplay
     from agentkit.cli.running import stream_run
     from agentkit.cli.setup import open_agent
@@ -101,7 +102,8 @@ def _run(question: str, options: AgentOptions, *, quiet: bool) -> RunResult:
     with redirect_stdout(sys.stderr), open_agent(options, notes) as agent:
         if quiet:
             return asyncio.run(agent.run(question))
-        result = asyncio.run(stream_run(agent, question, display))
+        ask = ask_at_terminal if sys.stdin.isatty() else deny_unattended
+        result = asyncio.run(stream_run(agent, question, display, ask=ask))
         display.show_sources(result)
         display.show_usage(result)
         return result

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from agentkit.cli.console import printable
 from agentkit.events import (
+    ApprovalRequested,
     CallDelta,
     Event,
     Retrieval,
     Retry,
+    Rewind,
     RunFinished,
     StepFinished,
     TextDelta,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from agentkit.messages import ToolCall
     from agentkit.result import CallRecord, RetrievalRecord, RunResult
 
-__all__ = ["RunDisplay"]
+__all__ = ["RunDisplay", "call_text"]
 
 _STOPPED = {
     "length": "the answer was cut at the token limit; raise --max-tokens for more",
@@ -37,6 +39,9 @@ _STATUS_WORDS = {
     "failed": "failed",
     "timeout": "timed out",
     "refused": "refused",
+    "denied": "not allowed",
+    "pending": "waits for approval",
+    "cancelled": "cancelled",
 }
 
 
@@ -71,8 +76,13 @@ class RunDisplay:
             case Retrieval(record):
                 self._show_retrieval(record)
                 self._spin("reading")
+            case ApprovalRequested(call):
+                self.note(f"? {call_text(call)} needs approval", style="yellow")
+            case Rewind(reason=reason):
+                self.note(f"a call is written anew: {_shorten(reason)}", style="yellow")
+                self._spin("writing a tool call")
             case ToolCallStarted(call):
-                self.note(f"→ {_call_text(call)}", style="cyan")
+                self.note(f"→ {call_text(call)}", style="cyan")
                 self._spin(f"running {call.name}")
             case ToolResult(record):
                 self._show_call_result(record)
@@ -150,6 +160,8 @@ class RunDisplay:
 
     def _show_end(self, result: RunResult) -> None:
         self.end()
+        if result.stop_reason == "approval":
+            return  # Whoever shows the run asks now.
         if result.stop_reason != "answer":
             reason = _STOPPED.get(result.stop_reason, f"stopped at {result.stop_reason}")
             self.note(f"({reason})", style="yellow")
@@ -172,7 +184,8 @@ class RunDisplay:
             self._spinner = None
 
 
-def _call_text(call: ToolCall) -> str:
+def call_text(call: ToolCall) -> str:
+    """A call on one line, long arguments cut."""
     if isinstance(call.arguments, str):
         return f"{call.name}({_shorten(call.arguments)})"
     arguments = ", ".join(

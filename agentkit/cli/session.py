@@ -9,6 +9,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from agentkit.cli.approval import ask_at_terminal, deny_unattended
 from agentkit.cli.display import RunDisplay
 from agentkit.cli.failures import show_error
 from agentkit.cli.running import stream_run
@@ -87,7 +88,13 @@ class ChatSession:
             # What tools print must not mix with the answers.
             with redirect_stdout(sys.stderr):
                 result = runner.run(
-                    stream_run(self._agent, text, self._display, history=self._history)
+                    stream_run(
+                        self._agent,
+                        text,
+                        self._display,
+                        history=self._history,
+                        ask=ask_at_terminal if self._interactive else deny_unattended,
+                    )
                 )
         except KeyboardInterrupt:
             if not self._interactive:

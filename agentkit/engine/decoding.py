@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from agentkit.engine.sequence import Read, TokenScorer, TurnSequence
 from agentkit.engine.stopwatch import Stopwatch
 from agentkit.errors import ContextLengthError, UserError
 from agentkit.models.base import (
+    CallParsed,
     FinishReason,
     ModelEvent,
     ModelRequest,
@@ -24,6 +26,7 @@ from agentkit.models.base import (
     Timings,
     Usage,
 )
+from agentkit.prompt import Prompt, PromptPart
 
 if TYPE_CHECKING:
     from agentkit.engine.engine import InferenceEngine
@@ -103,6 +106,7 @@ class Turn:
             )
             self.prompt_ids = engine.codec.encode(prompt)
             self._fit_context(len(self.prompt_ids))
+            self.prompt_ids += self._given()
 
     def run(self) -> Iterator[ModelEvent]:
         """Write the turn in this thread, alone; the last event is its :class:`ModelResponse`.
@@ -146,22 +150,43 @@ class Turn:
         finally:
             cache = sequence.settled()
             engine.caches.put(cache)
-        yield from self._output.finish()
+        yield from map(self._with_account, self._output.finish())
         yield ModelResponse(
             text=self._output.visible_text,
             calls=tuple(self._output.calls),
             generation=self._output.generation(),
             finish_reason="tool_calls" if self._output.calls and finish == "stop" else finish,
-            usage=Usage(
-                prefilled_tokens=len(self.prompt_ids) - self._reused,
-                reused_tokens=self._reused,
-                sampled_tokens=self._sampled,
-                forced_tokens=self._forced,
-                lookup_tokens=sequence.saved_passes,
-            ),
+            usage=self._usage(),
             timings=Timings(**self._clock.seconds),
             logprobs=self._scorer.scores(self._output.token_ids) if self._scorer else None,
         )
+
+    def _usage(self) -> Usage:
+        return Usage(
+            prefilled_tokens=len(self.prompt_ids) - self._reused,
+            reused_tokens=self._reused,
+            sampled_tokens=self._sampled,
+            forced_tokens=self._forced,
+            lookup_tokens=self._sequence.saved_passes,
+        )
+
+    def _with_account(self, event: ModelEvent) -> ModelEvent:
+        """The event; a call with what the turn has taken, as the turn may be given up there."""
+        if not isinstance(event, CallParsed):
+            return event
+        return replace(event, usage=self._usage(), timings=Timings(**self._clock.seconds))
+
+    def _given(self) -> list[int]:
+        """Take the turn's beginning, if the request gives one; returns its tokens."""
+        given = self._request.prefill
+        if given is None:
+            return []
+        part = PromptPart(given.text, trusted=False, generation=given)
+        token_ids = self._engine.codec.encode(Prompt((part,)))
+        self._output.begin_with(token_ids)
+        if self._scorer is not None:
+            self._scorer.skip(token_ids)
+        return token_ids
 
     def _begin(self) -> TurnSequence:
         engine = self._engine
@@ -198,7 +223,8 @@ class Turn:
     def _write(
         self, sequence: TurnSequence
     ) -> Generator[ModelEvent | Read, torch.Tensor, FinishReason]:
-        if self._request.constrain and self._request.tool_choice not in ("auto", "none"):
+        required = self._request.tool_choice not in ("auto", "none")
+        if self._request.constrain and not self._among_calls() and required:
             self._open_required_call()
         phase = "prefill"
         while True:
@@ -274,6 +300,22 @@ class Turn:
                 f"max_tokens is {self._max_tokens}, but the shortest call of the tools takes "
                 f"{self._call_tokens} tokens; raise Sampling.max_tokens"
             )
+
+    def _among_calls(self) -> bool:
+        """Whether the turn's given beginning has calls; the grammar is then brought there."""
+        if self._request.prefill is None or not self._may_call:
+            return False
+        opened = self._output.opened_call(anywhere=True)
+        if opened is None:
+            return False
+        lead, tokens = opened
+        for spelt in (False, True):
+            constraint = self._start_calls(lead=lead, spelt=spelt)
+            if constraint.advance(tokens) == len(tokens):
+                self._constraint = constraint
+                self._output.free_text = False
+                break
+        return True
 
     def _take_forced(self) -> Iterator[ModelEvent]:
         """Append the tokens that the grammar leaves no choice about, without sampling."""
@@ -359,7 +401,7 @@ class Turn:
     def _accept(self, tokens: list[int], *, forced: bool) -> Iterator[ModelEvent]:
         self._sequence.append(tokens, forced=forced)
         for token in tokens:
-            yield from self._output.push(token)
+            yield from map(self._with_account, self._output.push(token))
 
     def _watch_for_call(self) -> bool:
         """Hand over to the grammar once the model has opened a call.

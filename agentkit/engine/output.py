@@ -70,6 +70,25 @@ class TurnOutput:
         yield from self._feed(len(self._text))
         yield from self._events(self._parser.close())
 
+    def begin_with(self, token_ids: Iterable[int]) -> None:
+        """Take the beginning of the turn, which has been given out before."""
+        for token in token_ids:
+            for _ in self.push(token):
+                pass
+        for _ in self._feed(len(self._text)):
+            pass
+
+    def before(self, call: ParsedCall) -> Generation | None:
+        """The turn up to the token that a call's block begins in."""
+        if call.start is None:
+            return None
+        kept = sum(end <= call.start for end in self._ends)
+        return Generation(
+            text=self._text[: self._ends[kept - 1] if kept else 0],
+            token_ids=tuple(self.token_ids[:kept]),
+            tokenizer=self._codec.fingerprint,
+        )
+
     def generation(self) -> Generation:
         """The turn exactly as written.
 
@@ -91,13 +110,16 @@ class TurnOutput:
         """The end of the text as it would be with one more token."""
         return self._text[-_TAIL:] + self._codec.decode([token])
 
-    def opened_call(self) -> tuple[str, list[int]] | None:
+    def opened_call(self, *, anywhere: bool = False) -> tuple[str, list[int]] | None:
         """If the last token completed ``<tool_call>``: the tokens that spell it.
+
+        Args:
+            anywhere: Look for the turn's first tag, and return all tokens from it on.
 
         Returns:
             What stands before the tag within the first of those tokens, and the tokens.
         """
-        before = self._ends[-2] if len(self._ends) > 1 else 0
+        before = self._ends[-2] if len(self._ends) > 1 and not anywhere else 0
         at = self._text.find(TOOL_CALL_START, max(0, before - len(TOOL_CALL_START) + 1))
         if at < 0:
             return None
@@ -147,4 +169,4 @@ class TurnOutput:
                     yield CallDelta(text, index)
                 case ParsedCall():
                     self.calls.append(piece)
-                    yield CallParsed(piece, len(self.calls) - 1)
+                    yield CallParsed(piece, len(self.calls) - 1, self.before(piece))

@@ -225,6 +225,12 @@ class TokenScorer:
             )
         )
 
+    def skip(self, token_ids: Sequence[int]) -> None:
+        """Tokens that were given with the request have no figures."""
+        for token in token_ids:
+            text = self._codec.decode([token])
+            self._scores.append(TokenLogprob(token_id=token, text=text, forced=True))
+
     def scores(self, token_ids: Sequence[int]) -> tuple[TokenLogprob, ...]:
         """For each written token; the last ones, if no pass has come to them, without figures."""
         unread = token_ids[len(self._scores) :]

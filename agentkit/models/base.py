@@ -97,7 +97,10 @@ class ModelRequest:
     constrain: bool = True
     """Sample calls under the grammar of the tools' schemas, so that none can be malformed."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How tokens are chosen."""
+    """How tokens are chosen. ``max_tokens`` counts those of :attr:`prefill`, too."""
+    prefill: Generation | None = None
+    """A beginning of the turn, as the model wrote it once (:attr:`CallParsed.before`): it goes
+    on from there. The response is of the whole turn; events tell only what is new."""
 
     def __post_init__(self) -> None:
         choice = self.tool_choice
@@ -199,6 +202,13 @@ class CallParsed:
     """What it says."""
     index: int = 0
     """Index of the call within its turn."""
+    before: Generation | None = None
+    """The turn up to where the call's block begins, for :attr:`ModelRequest.prefill`; ``None``
+    if the model cannot write another call in its place."""
+    usage: Usage = field(default_factory=Usage)
+    """Tokens that the turn had taken by then, in case that it is given up here."""
+    timings: Timings = field(default_factory=Timings)
+    """Time that it had taken by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

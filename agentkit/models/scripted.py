@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeAlias
 
 from agentkit.errors import ScriptError
-from agentkit.messages import AssistantMessage, ToolCall
+from agentkit.messages import AssistantMessage, Generation, ToolCall
 from agentkit.models.base import (
     CallParsed,
     ModelEvent,
@@ -34,18 +36,23 @@ class ScriptedModel:
     was played.
 
     Args:
-        steps: The turns, in order.
+        steps: The turns, in order. Where a call is rewound, the next step is what the model
+            writes in its place.
         name: What the model calls itself.
+        delay: Seconds before each piece of a turn, for tests of what happens meanwhile.
 
     Example:
         >>> model = ScriptedModel([ToolCall(name="add", arguments={"a": 1, "b": 2}), "It is 3."])
     """
 
-    def __init__(self, steps: Sequence[ScriptedStep], *, name: str = "scripted") -> None:
+    def __init__(
+        self, steps: Sequence[ScriptedStep], *, name: str = "scripted", delay: float = 0.0
+    ) -> None:
         if isinstance(steps, str):
             raise ScriptError(f"steps must be a list of turns, not the text {steps!r:.60}")
         self._steps = list(steps)
         self._name = name
+        self._delay = delay
         self.requests: list[ModelRequest] = []
         """Every request so far, in order."""
 
@@ -83,10 +90,21 @@ class ScriptedModel:
             raise ScriptError(f"step {index} calls a tool, but the request has tool_choice='none'")
         for piece in re.findall(r"\s*\S+\s*", response.text) or [response.text]:
             if piece:
+                await asyncio.sleep(self._delay)
                 yield TextDelta(piece)
+        begun, given = _beginning(request)
+        # A turn that was given in part is not written again, but the response is of all of it.
+        whole = replace(response, text=begun + response.text, calls=(*given, *response.calls))
         for i, call in enumerate(response.calls):
-            yield CallParsed(call, i)
-        yield response
+            await asyncio.sleep(self._delay)
+            yield CallParsed(
+                call,
+                len(given) + i,
+                before=Generation(text=_text_before(step, whole, len(given) + i, request)),
+                usage=replace(response.usage, sampled_tokens=_words(response, i + 1)),
+            )
+        await asyncio.sleep(self._delay)
+        yield whole
 
     def assert_finished(self) -> None:
         """Fail if steps are left.
@@ -138,6 +156,23 @@ def _response(step: _Turn, request: ModelRequest) -> ModelResponse:
             sampled_tokens=len(text.split()) + sum(len(c.raw.split()) for c in calls),
         ),
     )
+
+
+def _words(response: ModelResponse, calls: int) -> int:
+    return len(response.text.split()) + sum(len(c.raw.split()) for c in response.calls[:calls])
+
+
+def _beginning(request: ModelRequest) -> tuple[str, tuple[ParsedCall, ...]]:
+    return ("", ()) if request.prefill is None else parse_output(request.prefill.text)
+
+
+def _text_before(step: object, whole: ModelResponse, index: int, request: ModelRequest) -> str:
+    """The turn's text up to a call's block."""
+    start = whole.calls[index].start
+    if isinstance(step, str) and start is not None:
+        return (request.prefill.text if request.prefill else "") + step[:start]
+    blocks = [f"<tool_call>\n{call.raw}\n</tool_call>" for call in whole.calls[:index]]
+    return "\n".join(filter(None, [whole.text, *blocks]))
 
 
 def _parsed(call: ToolCall) -> ParsedCall:

@@ -16,6 +16,8 @@ from agentkit_tools._signature import caller_namespace, read_docs, read_signatur
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from agentkit.approvals import ApprovalRule
+
 __all__ = ["FunctionTool", "tool"]
 
 P = ParamSpec("P")
@@ -37,6 +39,8 @@ class FunctionTool(Generic[P, R]):
         description: Instead of the docstring's.
         timeout: Seconds that one call may take; ``None`` for the agent's default.
         strict: Refuse unknown keys in nested objects, too, rather than ignore them.
+        approval: Whether calls run: ``allow``, ``ask``, ``deny``, or a function of the call and
+            its context; see :class:`agentkit.Agent`.
 
     Raises:
         SchemaError: The function cannot be described to a model; the message says why.
@@ -51,6 +55,7 @@ class FunctionTool(Generic[P, R]):
         description: str | None = None,
         timeout: float | None = None,
         strict: bool = False,
+        approval: ApprovalRule | None = None,
     ) -> None:
         if isinstance(function, staticmethod):
             function = function.__func__
@@ -69,6 +74,8 @@ class FunctionTool(Generic[P, R]):
         )
         self.timeout = timeout
         """Seconds that one call may take; ``None`` for the agent's default."""
+        self.approval = approval
+        """Whether calls run; ``None`` leaves it to the agent."""
         self.definition = _define(
             label,
             name=name or str(getattr(unwrap(function), "__name__", "")),
@@ -129,6 +136,7 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     strict: bool = False,
+    approval: ApprovalRule | None = None,
 ) -> FunctionTool[P, R]: ...
 @overload
 def tool(
@@ -137,6 +145,7 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     strict: bool = False,
+    approval: ApprovalRule | None = None,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
     function: Callable[P, R] | None = None,
@@ -146,6 +155,7 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     strict: bool = False,
+    approval: ApprovalRule | None = None,
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool of a function; works as ``@tool``, ``@tool(...)`` and ``tool(obj.method)``.
 
@@ -155,6 +165,8 @@ def tool(
         description: Instead of the docstring's.
         timeout: Seconds that one call may take; ``None`` for the agent's default.
         strict: Refuse unknown keys in nested objects, too, rather than ignore them.
+        approval: Whether calls run: ``allow``, ``ask``, ``deny``, or a function of the call and
+            its context.
 
     Returns:
         The tool, or a decorator that makes it.
@@ -166,7 +178,12 @@ def tool(
 
     def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
         return FunctionTool(
-            function, name=name, description=description, timeout=timeout, strict=strict
+            function,
+            name=name,
+            description=description,
+            timeout=timeout,
+            strict=strict,
+            approval=approval,
         )
 
     return decorate if function is None else decorate(function)
