@@ -12,7 +12,18 @@ from agentkit._lazy import lazy_exports
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.function import FunctionTool, tool
-    from agentkit_tools.http import HTTPTool
+    from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
+    from agentkit_tools.http_errors import (
+        HTTPAuthError,
+        HTTPBlockedError,
+        HTTPConnectionError,
+        HTTPRedirectError,
+        HTTPRequestError,
+        HTTPResponseError,
+        HTTPStatusError,
+        HTTPTimeoutError,
+        HTTPToolError,
+    )
 
 __all__ = [
     "APIKeyAuth",
@@ -20,7 +31,18 @@ __all__ = [
     "BasicAuth",
     "BearerAuth",
     "FunctionTool",
+    "HTTPAuthError",
+    "HTTPBlockedError",
+    "HTTPConnectionError",
+    "HTTPRedirectError",
+    "HTTPRequestError",
+    "HTTPResponseError",
+    "HTTPStatusError",
+    "HTTPTimeoutError",
     "HTTPTool",
+    "HTTPToolError",
+    "JMESPath",
+    "ParameterStyle",
     "tool",
 ]
 
@@ -30,7 +52,18 @@ _HOMES = {
     "BasicAuth": ".auth",
     "BearerAuth": ".auth",
     "FunctionTool": ".function",
+    "HTTPAuthError": ".http_errors",
+    "HTTPBlockedError": ".http_errors",
+    "HTTPConnectionError": ".http_errors",
+    "HTTPRedirectError": ".http_errors",
+    "HTTPRequestError": ".http_errors",
+    "HTTPResponseError": ".http_errors",
+    "HTTPStatusError": ".http_errors",
+    "HTTPTimeoutError": ".http_errors",
     "HTTPTool": ".http",
+    "HTTPToolError": ".http_errors",
+    "JMESPath": ".http",
+    "ParameterStyle": ".http",
     "tool": ".function",
 }
 
