@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         HTTPTimeoutError,
         HTTPToolError,
     )
+    from agentkit_tools.network import NetworkPolicy
 
 __all__ = [
     "APIKeyAuth",
@@ -42,6 +43,7 @@ __all__ = [
     "HTTPTool",
     "HTTPToolError",
     "JMESPath",
+    "NetworkPolicy",
     "ParameterStyle",
     "tool",
 ]
@@ -63,6 +65,7 @@ _HOMES = {
     "HTTPTool": ".http",
     "HTTPToolError": ".http_errors",
     "JMESPath": ".http",
+    "NetworkPolicy": ".network",
     "ParameterStyle": ".http",
     "tool": ".function",
 }

@@ -61,10 +61,14 @@ class ClientPool:
     """An ``httpx.AsyncClient`` for each event loop, as connections cannot change loops.
 
     Args:
+        make: Makes a client.
         client: To be used instead, in its own loop; it is left to its owner to close.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], httpx.AsyncClient], client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._make = make
         self._given = client
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -81,7 +85,7 @@ class ClientPool:
             if other.is_closed():
                 self._clients.pop(other, None)
                 self._lifetimes.pop(other, None)
-        client = self._clients[loop] = httpx.AsyncClient()
+        client = self._clients[loop] = self._make()
         # asyncio.run() finishes the loop's async generators before it closes the loop; that is
         # the one moment at which connections can be closed without the program's help.
         lifetime = self._lifetimes[loop] = _close_at_end(client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
@@ -17,7 +18,8 @@ from agentkit_tools._http_response import decode, describe_failure, redact, spel
 from agentkit_tools._http_style import ParameterStyle, StyleName
 from agentkit_tools._parameters import model_parameters
 from agentkit_tools.auth import Auth
-from agentkit_tools.http_errors import HTTPRequestError
+from agentkit_tools.http_errors import HTTPBlockedError, HTTPRequestError
+from agentkit_tools.network import NetworkPolicy
 
 if TYPE_CHECKING:
     import httpx
@@ -90,8 +92,13 @@ class HTTPTool:
             the service takes a key that is the same for all attempts of a call. They are then
             retried, too.
         max_response_bytes: Size of the largest response that is accepted, decompressed.
-        client: An ``httpx.AsyncClient`` with settings of your own (proxies, certificates). It
-            must belong to the loop that the agent runs in, and is yours to close.
+        network: Where connections may go. By default to public addresses only, and to the host
+            and port that ``url`` plainly names, if it is ``localhost`` or a private address. A
+            name that leads to a private address must be allowed:
+            ``NetworkPolicy(allow_hosts=["db.internal"])``.
+        client: An ``httpx.AsyncClient`` with settings of your own, such as certificates. It must
+            belong to the loop that the agent runs in, and is yours to close. Make it with
+            :meth:`NetworkPolicy.client`, unless you need a proxy: no policy guards any other.
 
     Raises:
         SchemaError: The schema, the URL or a template cannot be used; the message says why.
@@ -123,6 +130,7 @@ class HTTPTool:
         retries: int = 2,
         idempotency_header: str | None = None,
         max_response_bytes: int = 1_000_000,
+        network: NetworkPolicy | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         label = f"tool {name!r}"
@@ -169,7 +177,7 @@ class HTTPTool:
         self._max_items, self._max_depth = max_items, max_depth
         self._path = parse_path(response, label=label) if isinstance(response, str) else None
         self._transform = response if callable(response) else None
-        self._pool = ClientPool(client)
+        self._pool = ClientPool(_guard(network, url, client, label).client, client)
         self._sender = Sender(
             pool=self._pool,
             auth=auth,
@@ -255,6 +263,25 @@ def _check_options(
         raise UserError(f"{label}: retries must be 0 or more, not {retries!r}")
     if max_bytes < 1:
         raise UserError(f"{label}: max_response_bytes must be 1 or more, not {max_bytes!r}")
+
+
+def _guard(
+    network: NetworkPolicy | None, url: str, client: httpx.AsyncClient | None, label: str
+) -> NetworkPolicy:
+    """The policy for a tool's own URL."""
+    if network is not None and client is not None:
+        raise UserError(
+            f"{label}: network=... cannot guard a client of your own; make it with "
+            "network.client(...) and give the client alone"
+        )
+    parts = urlsplit(url)
+    own_url = f"{parts.scheme}://{parts.netloc}"
+    policy = (network or NetworkPolicy()).allowing(own_url)
+    try:
+        policy.check_url(own_url)
+    except HTTPBlockedError as error:
+        raise UserError(f"{label}: its network policy forbids its own url: {error}") from None
+    return policy
 
 
 def _read_parameters(
