@@ -63,8 +63,16 @@ def decode(reply: Reply, *, accept: Sequence[str] | None = None) -> Any:
     if is_json(kind) or not kind:
         return _parse(reply)
     if _is_text(kind):
-        return reply.body.decode(reply.encoding, "replace").removeprefix("\ufeff")
+        return _text(reply).removeprefix("\ufeff")
     return f"the service answered with {kind} ({len(reply.body)} bytes), which cannot be shown"
+
+
+def _text(reply: Reply) -> str:
+    try:
+        return reply.body.decode(reply.encoding, "replace")
+    except (LookupError, ValueError):
+        # Unknown to Python, or known and not of text, such as "hex".
+        return reply.body.decode("utf-8", "replace")
 
 
 def _matches(content_type: str, pattern: str) -> bool:
@@ -125,7 +133,7 @@ def describe_failure(reply: Reply) -> HTTPStatusError:
         text += f"; it asks to wait {reply.retry_after:.0f} s"
     # An HTML error page says nothing that the status does not.
     if is_json(reply.content_type) or reply.content_type == "text/plain":
-        excerpt = " ".join(reply.body.decode(reply.encoding, "replace").split())
+        excerpt = " ".join(_text(reply).split())
         if len(excerpt) > _MAX_EXCERPT_CHARS:
             excerpt = f"{excerpt[:_MAX_EXCERPT_CHARS]}…"
         text += f": {excerpt}" if excerpt else ""
