@@ -183,7 +183,7 @@ def test_cancelling_closes_the_connection() -> None:
 
 def test_an_agent_goes_on_after_each_of_them(server: MisbehavingServer) -> None:
     tools = {name: tool(server, name, name=name) for name in FAILURES}
-    calls = [ToolCall(name=name) for name in tools]
+    calls = [ToolCall(name=name, arguments={}) for name in tools]
     result = Agent(ScriptedModel([calls, "Done."]), tools=list(tools.values())).run_sync("Go")
     assert result.output == "Done."
     for record in result.calls:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ResponseCache"]
 
 _FILE = "responses.db"
+# Kept, they would outlive the service's trouble, and retries would never reach the service.
+_PASSING = (408, 429, *range(500, 600))
 
 
 class ResponseCache:
@@ -109,7 +111,11 @@ class _Signing(httpx.AsyncBaseTransport):
             stream=request.stream,
             extensions=_without_caching(request.extensions),
         )
-        return await send_signed(self._auth, copy, self._inner.handle_async_request)
+        response = await send_signed(self._auth, copy, self._inner.handle_async_request)
+        response.headers.pop("Set-Cookie", None)  # A session is a credential, too.
+        if response.status_code in _PASSING:
+            response.headers["Cache-Control"] = "no-store"
+        return response
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -88,10 +88,7 @@ class OAuth2ClientCredentials:
             raise UserError(f"{label}: scopes must be a list, as {self.scopes.split()!r}")
         if self.secret_in not in ("basic", "body"):
             raise UserError(f"{label}: secret_in={self.secret_in!r} is neither 'basic' nor 'body'")
-        policy = (self.network or NetworkPolicy()).guarding(
-            self.token_url, label=f"{label}: token_url"
-        )
-        self._state.pool = ClientPool(policy.client)
+        self._policy()
 
     def secrets(self) -> tuple[str, ...]:
         """The client's secret, if it comes from the environment, and the token, if there is one."""
@@ -121,6 +118,11 @@ class OAuth2ClientCredentials:
         """Close the running loop's connections to the token service."""
         if self._state.pool is not None:
             await self._state.pool.aclose()
+
+    def _policy(self) -> NetworkPolicy:
+        return (self.network or NetworkPolicy()).guarding(
+            self.token_url, label="OAuth2ClientCredentials: token_url"
+        )
 
     async def _token(self) -> str:
         state = self._state
@@ -156,7 +158,8 @@ class OAuth2ClientCredentials:
         else:
             form |= {"client_id": client_id, "client_secret": secret}
         body = urlencode(form).encode("ascii")
-        assert self._state.pool is not None
+        if self._state.pool is None:
+            self._state.pool = ClientPool(self._policy().client)
         sender = Sender(
             pool=self._state.pool,
             retries=_RETRIES,
