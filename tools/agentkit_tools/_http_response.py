@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -162,14 +162,16 @@ def redact(value: Any, secrets: Sequence[str]) -> Any:
         value: Text or JSON.
         secrets: Texts to replace; see :func:`spellings`.
     """
-    if not secrets:
-        return value
+    return _redact(value, secrets) if secrets else value
+
+
+def _redact(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "[secret]")
         return value
-    if isinstance(value, Mapping):
-        return {redact(key, secrets): redact(item, secrets) for key, item in value.items()}
+    if isinstance(value, dict):
+        return {_redact(key, secrets): _redact(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
-        return [redact(item, secrets) for item in value]
+        return [_redact(item, secrets) for item in value]
     return value

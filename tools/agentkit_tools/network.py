@@ -285,6 +285,8 @@ def _read_network(network: str | Network) -> Network:
 def _read_url(url: str | httpx.URL) -> httpx.URL:
     import httpx
 
+    if isinstance(url, httpx.URL):
+        return url
     try:
         return httpx.URL(url)
     except httpx.InvalidURL as error:
