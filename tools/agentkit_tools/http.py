@@ -1,11 +1,11 @@
-"""Tools that call a JSON endpoint over HTTP."""
+"""Tools that call an endpoint over HTTP."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
@@ -78,6 +78,8 @@ class HTTPTool:
             repeated in queries and forms (``tag=a&tag=b``) and has commas in paths and headers;
             an object is written as JSON.
         auth: Credentials, such as :class:`~agentkit_tools.auth.BearerAuth`.
+        approval: Whether calls run: ``allow``, ``ask``, ``deny``, or a function of the call and
+            its context that says so. ``None`` leaves it to the agent.
         response: What to give the model of a JSON response: a path (``"data.items[0]"``), a JSON
             Pointer (``"/data/items/0"``), a :class:`JMESPath` or a function, sync or async, of
             the parsed value. ``None`` for all of it.
@@ -129,6 +131,7 @@ class HTTPTool:
         content_type: str | None = None,
         styles: Mapping[str, ParameterStyle | StyleName] | None = None,
         auth: Auth | None = None,
+        approval: Literal["allow", "ask", "deny"] | Callable[..., Any] | None = None,
         response: str | JMESPath | Callable[[Any], Any] | None = None,
         accept: Sequence[str] | None = None,
         max_items: int | None = 100,
@@ -159,6 +162,8 @@ class HTTPTool:
         """What the model is told."""
         self.timeout = timeout
         """Seconds that a call may take; ``None`` for the agent's default."""
+        self.approval = approval
+        """Whether calls run; ``None`` leaves it to the agent."""
         check_schema(self.definition.parameters, tool_name=name)
         self._request = RequestTemplate(
             label=label,
@@ -219,7 +224,7 @@ class HTTPTool:
             UserError: A credential is no longer there.
         """
         values = self._complete(arguments)
-        with watching(() if self._auth is None else self._auth.secrets()):
+        with watching(self.secrets()):
             try:
                 result = redact(await self._fetch(values), in_use())
             except ToolError as error:
@@ -232,6 +237,10 @@ class HTTPTool:
             result = self._transform(result)
             result = await result if inspect.isawaitable(result) else result
         return shorten(result, max_items=self._max_items, max_depth=self._max_depth)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never reach the model, as far as they are known before a call."""
+        return () if self._auth is None else self._auth.secrets()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop.
