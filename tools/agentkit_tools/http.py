@@ -149,13 +149,10 @@ class HTTPTool:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         label = f"tool {name!r}"
-        _check_options(label, timeout, attempt_timeout, retries, max_response_bytes)
         caps = {"max_items": max_items, "max_depth": max_depth, "max_chars": max_chars}
-        for option, value in caps.items():
-            if value is not None and value < 1:
-                raise UserError(f"{label}: {option} must be 1 or more or None, not {value!r}")
-        if isinstance(accept, str):
-            raise UserError(f"{label}: accept must be a list of media types, as [{accept!r}]")
+        _check_options(label, timeout, attempt_timeout, retries, max_response_bytes)
+        _check_caps(label, caps, accept)
+        cache = cache or False
         self._model = parameters if isinstance(parameters, type) else None
         self.definition = ToolDefinition(
             name=name,
@@ -318,6 +315,14 @@ def _check_options(
         raise UserError(f"{label}: retries must be 0 or more, not {retries!r}")
     if max_bytes < 1:
         raise UserError(f"{label}: max_response_bytes must be 1 or more, not {max_bytes!r}")
+
+
+def _check_caps(label: str, caps: Mapping[str, int | None], accept: Any) -> None:
+    for option, value in caps.items():
+        if value is not None and value < 1:
+            raise UserError(f"{label}: {option} must be 1 or more or None, not {value!r}")
+    if isinstance(accept, str):
+        raise UserError(f"{label}: accept must be a list of media types, as [{accept!r}]")
 
 
 def _read_parameters(
