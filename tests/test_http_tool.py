@@ -1,138 +1,22 @@
-"""HTTPTool against a real server on this machine."""
+"""HTTPTool: where arguments go in a request, and what is refused at construction."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import gc
-import gzip
-import json
-import socket
-import threading
-import warnings
-from collections import deque
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
-import stamina
 from pydantic import BaseModel, Field
 
-from agentkit.errors import SchemaError, ToolError, UserError
-from agentkit.tools import Tool, ToolContext
+from agentkit.errors import MissingExtraError, SchemaError, UserError
+from agentkit.tools import Tool
 from agentkit.validation import ArgumentValidator
-from agentkit_tools import APIKeyAuth, BasicAuth, BearerAuth, HTTPTool
+from agentkit_tools import BearerAuth, HTTPTool, JMESPath
+from http_support import CITY, call, failure, make
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-CONTEXT = ToolContext(tool_name="probe")
-CITY = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
-SECRET = "s3cret/token+value"
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    body: bytes = b"{}"
-    headers: dict[str, str] | None = None
-    wait: bool = False
-
-
-class Service:
-    """Answers as told, else echoes the request as JSON."""
-
-    def __init__(self) -> None:
-        self.replies: deque[Reply] = deque()
-        self.requests: list[dict[str, Any]] = []
-        self.released = threading.Event()
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                service.handle(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        seen = {
-            "method": handler.command,
-            "target": handler.path,
-            "path": urlsplit(handler.path).path,
-            "query": parse_qsl(urlsplit(handler.path).query, keep_blank_values=True),
-            "headers": {key.lower(): value for key, value in handler.headers.items()},
-            "body": json.loads(body) if body else None,
-            "client": handler.client_address,
-        }
-        self.requests.append(seen)
-        reply = self.replies.popleft() if self.replies else Reply(body=json.dumps(seen).encode())
-        if reply.wait:
-            self.released.wait(20)
-        handler.send_response(reply.status)
-        headers = {"Content-Type": "application/json", **(reply.headers or {})}
-        for key, value in headers.items():
-            handler.send_header(key, value)
-        handler.send_header("Content-Length", str(len(reply.body)))
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(reply.body)
-
-    def close(self) -> None:
-        self.released.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    running = Service()
-    yield running
-    running.close()
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROBE_TOKEN", SECRET)
-    monkeypatch.setenv("PROBE_USER", "ann")
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def make(url: str, **options: Any) -> HTTPTool:
-    return HTTPTool(name="probe", url=url, **options)
-
-
-def call(tool: HTTPTool, **arguments: Any) -> Any:
-    return asyncio.run(tool.call(arguments, CONTEXT))
-
-
-def failure(tool: HTTPTool, **arguments: Any) -> str:
-    with pytest.raises(ToolError) as caught:
-        call(tool, **arguments)
-    return str(caught.value)
-
-
-# --- where arguments go -----------------------------------------------------------------------
+    from http_support import Service
 
 
 def test_get_puts_arguments_into_path_and_query(service: Service) -> None:
@@ -233,6 +117,26 @@ def test_a_pydantic_model_gives_the_schema_and_serialises(service: Service) -> N
     assert failure(tool, q="x", order="odd").startswith('$.order: got "odd"')
 
 
+def test_what_the_agent_reads_of_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE_TOKEN", "abcd")
+    tool = make("https://api.test/", approval="ask", auth=BearerAuth(env="PROBE_TOKEN"))
+    assert (tool.approval, tool.secrets()) == ("ask", ("abcd",))
+    plain = make("https://api.test/")
+    assert (plain.approval, plain.secrets()) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [("jmespath", lambda: {"response": JMESPath("a")}), ("hishel", lambda: {"cache": True})],
+)
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: str, options: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"pip install agentkit-granite\[http\]"):
+        make("https://api.test/", **options())
+
+
 @pytest.mark.parametrize("city", ["a/b", "a?b=c", "a#b", "50%", "%2e%2e", "a;b", "ä\n", "x..y"])
 def test_path_arguments_stay_within_their_segment(service: Service, city: str) -> None:
     seen = call(make(service.url + "/c/{city}/end", parameters=CITY), city=city)
@@ -268,257 +172,15 @@ def test_arguments_that_cannot_be_sent_are_refused(service: Service) -> None:
     assert len(service.requests) == 1
 
 
-# --- credentials ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("auth", "header", "value"),
-    [
-        (BearerAuth(env="PROBE_TOKEN"), "authorization", f"Bearer {SECRET}"),
-        (APIKeyAuth(env="PROBE_TOKEN", header="X-Key"), "x-key", SECRET),
-        (
-            BasicAuth(user_env="PROBE_USER", password_env="PROBE_TOKEN"),
-            "authorization",
-            "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode(),
-        ),
-    ],
-)
-def test_credentials_are_sent_and_never_shown(
-    service: Service, auth: Any, header: str, value: str
-) -> None:
-    tool = make(service.url, auth=auth)
-    echoed = call(tool)
-    assert service.requests[0]["headers"][header] == value
-    assert "[secret]" in echoed["headers"][header]
-    service.replies.append(Reply(403, json.dumps({"bad": value}).encode()))
-    message = failure(tool)
-    assert "[secret]" in message
-    for text in (message, str(echoed), repr(tool), repr(auth)):
-        assert value not in text
-        assert SECRET not in text
-
-
-def test_a_key_in_the_query_is_sent_and_never_shown(service: Service) -> None:
-    auth = APIKeyAuth(env="PROBE_TOKEN", query="key")
-    echoed = call(make(service.url + "/?a=1", auth=auth))
-    assert service.requests[0]["query"] == [("a", "1"), ("key", SECRET)]
-    assert SECRET not in str(echoed)
-    assert "token%2Bvalue" not in str(echoed)
-
-
-def test_missing_credentials_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth = BearerAuth(env="PROBE_TOKEN")
-    tool = make("http://127.0.0.1:9/", auth=auth)
-    monkeypatch.delenv("PROBE_TOKEN")
-    with pytest.raises(UserError, match="PROBE_TOKEN"):
-        make("http://127.0.0.1:9/", auth=auth)
-    with pytest.raises(UserError, match="PROBE_TOKEN"):
-        call(tool)
-    monkeypatch.setenv("PROBE_TOKEN", "two\nlines")
-    with pytest.raises(UserError, match="cannot be sent") as caught:
-        make("http://127.0.0.1:9/", auth=auth)
-    assert "lines\n" not in str(caught.value)
-    with pytest.raises(UserError, match="not both"):
-        APIKeyAuth(env="PROBE_TOKEN")
-
-
-# --- failures, retries and redirects ----------------------------------------------------------
-
-
-def test_a_failed_request_is_sent_again(service: Service) -> None:
-    service.replies += [Reply(503), Reply(429, headers={"Retry-After": "1"}), Reply(body=b"[1]")]
-    assert call(make(service.url)) == [1]
-    assert len(service.requests) == 3
-
-
-def test_retries_end(service: Service) -> None:
-    service.replies += [Reply(502, b'{"detail": "down"}')] * 5
-    message = failure(make(service.url, retries=1))
-    assert message.startswith("the service answered 502 Bad Gateway")
-    assert message.endswith(': {"detail": "down"}')
-    assert len(service.requests) == 2
-
-
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_what_is_not_idempotent_is_sent_once(service: Service, method: str) -> None:
-    service.replies += [Reply(503)] * 3
-    assert "503" in failure(make(service.url, method=method))
-    assert len(service.requests) == 1
-
-
-@pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2999 23:59:59 GMT"])
-def test_a_long_retry_after_is_not_waited_for(service: Service, after: str) -> None:
-    service.replies += [Reply(429, headers={"Retry-After": after})] * 3
-    assert "it asks to wait" in failure(make(service.url))
-    assert len(service.requests) == 1
-
-
-@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"])
-def test_a_retry_after_of_the_past_or_of_no_meaning(service: Service, after: str) -> None:
-    service.replies += [Reply(503, headers={"Retry-After": after})]
-    assert call(make(service.url))["method"] == "GET"
-    assert len(service.requests) == 2
-
-
-def test_a_short_retry_after_is_obeyed_without_test_mode(service: Service) -> None:
-    service.replies += [Reply(503, headers={"Retry-After": "0"})]
-    with stamina.set_testing(False):
-        assert call(make(service.url))["method"] == "GET"
-
-
-def test_a_slow_service_is_given_up_and_tried_again(service: Service) -> None:
-    service.replies += [Reply(wait=True)] * 2
-    message = failure(make(service.url, attempt_timeout=0.2, retries=1))
-    assert message == "the service did not answer within 0.2 s, 2 times; it may work later"
-    assert len(service.requests) == 2
-
-
-def test_an_unreachable_service() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    message = failure(make(f"http://127.0.0.1:{port}/", retries=0))
-    assert message.startswith("the service could not be reached")
-
-
-def test_error_responses_are_described_briefly(service: Service) -> None:
-    service.replies += [
-        Reply(404, b'{"detail": "no such city"}'),
-        Reply(500, b"<html>" + b"x" * 100, {"Content-Type": "text/html"}),
-        Reply(400, b"y" * 1_000_000, {"Content-Type": "text/plain"}),
-        Reply(401),
-    ]
-    tool = make(service.url)
-    assert failure(tool) == (
-        "the service answered 404 Not Found (nothing is there under these arguments): "
-        '{"detail": "no such city"}'
+def test_headers_replace_those_of_the_tool_whatever_their_case(service: Service) -> None:
+    tool = make(
+        service.url, method="POST", body={}, headers={"accept": "a/b", "content-type": "c/d"}
     )
-    assert "html" not in failure(tool)
-    assert len(failure(tool)) < 400
-    assert "credentials" in failure(tool)
+    headers = call(tool)["headers"]
+    assert (headers["accept"], headers["content-type"]) == ("a/b", "c/d")
 
 
-def test_redirects_on_the_same_host_are_followed_with_credentials(service: Service) -> None:
-    service.replies += [Reply(302, headers={"Location": "/new?x=1"})]
-    auth = APIKeyAuth(env="PROBE_TOKEN", query="key")
-    call(make(service.url + "/old", auth=auth))
-    assert service.requests[1]["path"] == "/new"
-    assert service.requests[1]["query"] == [("x", "1"), ("key", SECRET)]
-
-
-def test_redirects_to_another_host_are_not_followed(service: Service) -> None:
-    elsewhere = f"http://localhost:{service.port}/?key=abc"
-    service.replies += [Reply(307, headers={"Location": elsewhere})]
-    message = failure(make(service.url, method="POST", auth=BearerAuth(env="PROBE_TOKEN")))
-    assert "redirects to http://localhost, which is not followed" in message
-    assert len(service.requests) == 1
-
-
-def test_endless_redirects_end(service: Service) -> None:
-    service.replies += [Reply(302, headers={"Location": "/"})] * 20
-    assert failure(make(service.url)) == "the service redirects more than 5 times"
-
-
-# --- responses --------------------------------------------------------------------------------
-
-
-def test_a_response_over_the_limit_is_refused(service: Service) -> None:
-    squeezed = gzip.compress(b"[" + b"0," * 100_000 + b"0]")
-    service.replies += [
-        Reply(body=b'"' + b"x" * 98 + b'"'),
-        Reply(body=b'"' + b"x" * 99 + b'"'),
-        Reply(body=squeezed, headers={"Content-Encoding": "gzip"}),
-    ]
-    tool = make(service.url, max_response_bytes=100)
-    assert call(tool) == "x" * 98
-    expected = "the response is larger than the limit of 100 bytes; ask for less"
-    assert failure(tool) == expected
-    assert failure(make(service.url, max_response_bytes=2000)) == expected.replace("100", "2000")
-    assert len(service.requests) == 3
-
-
-def test_kinds_of_content(service: Service) -> None:
-    service.replies += [
-        Reply(
-            body="grün".encode("latin-1"), headers={"Content-Type": "text/plain; charset=latin-1"}
-        ),
-        Reply(body=b'{"a": 1}', headers={"Content-Type": "application/problem+json"}),
-        Reply(body=b"\x89PNG", headers={"Content-Type": "image/png"}),
-        Reply(body=b"{broken"),
-        Reply(204, b""),
-        Reply(body=b"not gzip", headers={"Content-Encoding": "gzip"}),
-    ]
-    tool = make(service.url)
-    assert call(tool) == "grün"
-    assert call(tool) == {"a": 1}
-    assert "image/png (4 bytes)" in failure(tool)
-    assert "JSON that cannot be read" in failure(tool)
-    assert call(tool) == "done (204 No Content, no content)"
-    assert failure(tool) == "the response could not be decompressed"
-    assert call(make(service.url, method="HEAD")) == "done (200 OK, no content)"
-
-
-def test_a_part_of_the_response_can_be_taken(service: Service) -> None:
-    async def total(data: Any) -> int:
-        return sum(item["n"] for item in data["items"])
-
-    data = Reply(body=b'{"items": [{"n": 1}, {"n": 2}], "text": "t"}')
-    service.replies += [data] * 6
-    assert call(make(service.url, response="items[1].n")) == 2
-    assert call(make(service.url, response=total)) == 3
-    assert call(make(service.url, response=len)) == 2
-    message = failure(make(service.url, response="items[0].m"))
-    assert message == "the service's response.items[0] has no 'm'; its keys are n"
-    assert "an array of 2 items" in failure(make(service.url, response="items[2]"))
-    assert "has no parts" in failure(make(service.url, response="text[0]"))
-
-
-# --- event loops ------------------------------------------------------------------------------
-
-
-def test_connections_are_kept_within_a_loop_and_closed_with_it(service: Service) -> None:
-    tool = make(service.url)
-
-    async def twice() -> None:
-        await tool.call({}, CONTEXT)
-        await tool.call({}, CONTEXT)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
-        asyncio.run(twice())
-        asyncio.run(twice())
-        gc.collect()
-    clients = [tuple(seen["client"]) for seen in service.requests]
-    assert clients[0] == clients[1]
-    assert clients[2] == clients[3]
-    assert clients[1] != clients[2]
-
-
-def test_concurrent_calls_and_closing(service: Service) -> None:
-    tool = make(service.url)
-
-    async def run() -> list[str]:
-        first = await asyncio.gather(*(tool.call({}, CONTEXT) for _ in range(8)))
-        await tool.aclose()
-        await tool.aclose()
-        return [seen["method"] for seen in (*first, await tool.call({}, CONTEXT))]
-
-    assert asyncio.run(run()) == ["GET"] * 9
-
-
-def test_a_client_of_one_s_own_is_used_and_left_open(service: Service) -> None:
-    async def run() -> bool:
-        async with httpx.AsyncClient(headers={"X-Mine": "1"}) as client:
-            tool = make(service.url, client=client)
-            await tool.call({}, CONTEXT)
-            await tool.aclose()
-            return client.is_closed
-
-    assert asyncio.run(run()) is False
-    assert service.requests[0]["headers"]["x-mine"] == "1"
-
-
-# --- what is refused at construction ----------------------------------------------------------
+# --- what is refused at construction ---------------------------------------------------------
 
 URL = "https://api.test/{city}"
 
@@ -532,12 +194,17 @@ URL = "https://api.test/{city}"
         ({"url": "ftp://api.test/"}, ["http://"]),
         ({"url": "api.test/{city}"}, ["http://"]),
         ({"url": "https://api.test/a/../b"}, ["'..'"]),
+        ({"url": "https://api.test/#{city}"}, ["'#'"]),
+        ({"url": "https://[::1/{city}"}, ["cannot be read"]),
         ({"url": "https://api.test/{city"}, ["literal braces"]),
         ({"url": "https://api.test/{city!r}"}, ["plain name"]),
         ({"url": "https://api.test/{}"}, ["plain name"]),
         ({"query": {"q": "{town}"}}, ["query names {town}", "are: city"]),
         ({"headers": {"X": "{town}"}}, ["headers names {town}"]),
         ({"headers": {"X Y": "1"}}, ["'X Y'", "header"]),
+        ({"headers": {"host": "{city}"}}, ["'host'", "leave it out"]),
+        ({"headers": {"Transfer-Encoding": "chunked"}}, ["'Transfer-Encoding'", "leave it out"]),
+        ({"headers": {"Cookie": "a=b"}, "cookies": {"c": "d"}}, ["'Cookie'", "leave it out"]),
         ({"method": "POST", "body": {"a": ["{town}"]}}, ["body names {town}"]),
         ({"method": "FETCH"}, ["'FETCH'"]),
         ({"body": {}}, ["GET", "query="]),

@@ -12,7 +12,21 @@ from agentkit._lazy import lazy_exports
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.function import FunctionTool, tool
-    from agentkit_tools.http import HTTPTool
+    from agentkit_tools.host_limits import HostLimits
+    from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
+    from agentkit_tools.http_errors import (
+        HTTPAuthError,
+        HTTPBlockedError,
+        HTTPConnectionError,
+        HTTPRedirectError,
+        HTTPRequestError,
+        HTTPResponseError,
+        HTTPStatusError,
+        HTTPTimeoutError,
+        HTTPToolError,
+    )
+    from agentkit_tools.network import NetworkPolicy
+    from agentkit_tools.oauth2 import OAuth2ClientCredentials
 
 __all__ = [
     "APIKeyAuth",
@@ -20,7 +34,21 @@ __all__ = [
     "BasicAuth",
     "BearerAuth",
     "FunctionTool",
+    "HTTPAuthError",
+    "HTTPBlockedError",
+    "HTTPConnectionError",
+    "HTTPRedirectError",
+    "HTTPRequestError",
+    "HTTPResponseError",
+    "HTTPStatusError",
+    "HTTPTimeoutError",
     "HTTPTool",
+    "HTTPToolError",
+    "HostLimits",
+    "JMESPath",
+    "NetworkPolicy",
+    "OAuth2ClientCredentials",
+    "ParameterStyle",
     "tool",
 ]
 
@@ -30,7 +58,21 @@ _HOMES = {
     "BasicAuth": ".auth",
     "BearerAuth": ".auth",
     "FunctionTool": ".function",
+    "HTTPAuthError": ".http_errors",
+    "HTTPBlockedError": ".http_errors",
+    "HTTPConnectionError": ".http_errors",
+    "HTTPRedirectError": ".http_errors",
+    "HTTPRequestError": ".http_errors",
+    "HTTPResponseError": ".http_errors",
+    "HTTPStatusError": ".http_errors",
+    "HTTPTimeoutError": ".http_errors",
     "HTTPTool": ".http",
+    "HTTPToolError": ".http_errors",
+    "JMESPath": ".http",
+    "HostLimits": ".host_limits",
+    "NetworkPolicy": ".network",
+    "OAuth2ClientCredentials": ".oauth2",
+    "ParameterStyle": ".http",
     "tool": ".function",
 }
 
