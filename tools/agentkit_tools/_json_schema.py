@@ -30,11 +30,13 @@ SINGLES = (
 )
 """Keywords that hold one schema."""
 
+# Titles repeat names, and cost a model tokens.
+_NOISE = ("title", "$schema", "$comment")
 _BOUNDS = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
 
 
 def modernized(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the schema in the words of 2020-12; what it already says so stays.
+    """A copy of the schema in the words of 2020-12, without titles.
 
     Args:
         schema: Of any dialect named above, without cycles but for ``$ref``.
@@ -61,7 +63,7 @@ def modernized_node(
             node["prefixItems"] = [_part(item, child) for item in value]
         elif key in SINGLES:
             node[key] = _part(value, child)
-        else:
+        elif key not in _NOISE:
             node[key] = value
     _tuples(node, schema)
     _bounds(node)
@@ -70,7 +72,8 @@ def modernized_node(
     _dependencies(node, child)
     if isinstance(node.get("required"), bool):  # draft 3 marked the property itself
         del node["required"]
-    node.pop("id", None) if isinstance(node.get("id"), str) else None
+    if isinstance(node.get("id"), str):  # draft 4's $id
+        del node["id"]
     return node
 
 

@@ -36,8 +36,8 @@ class MCPConnectionError(ToolError):
 class Endpoint(Protocol):
     """Where a server is, and how to reach it."""
 
-    first_attempts: int
-    """How often to try before the server has ever answered."""
+    may_be_late: bool
+    """Whether a server that has never answered may do so a moment later."""
 
     def open(self) -> AbstractAsyncContextManager[tuple[Any, Any]]:
         """A new transport, as the SDK's clients take it."""
@@ -87,7 +87,7 @@ class Connection:
         endpoint: The server.
         label: How errors name it.
         connect_timeout: Seconds for starting the server and the handshake.
-        attempts: How often to try to reach a server that has answered before.
+        attempts: How often to try to reach it.
         callbacks: Who is told of notifications.
     """
 
@@ -156,11 +156,12 @@ class Connection:
                     raise
                 await self._drop(session)
                 self._losses += 1
-                cause = session.error
-                unsent = unsent or (cause is not None and self._endpoint.never_sent(cause))
+                cause = session.error or EOFError("it closed the connection")
+                logger.warning("%s: %s", self._label, self._endpoint.describe(_leaf(cause)))
+                unsent = unsent or self._endpoint.never_sent(_leaf(cause))
                 if last or not (repeatable or unsent):
-                    raise ToolError(self._lost(cause, unsent=unsent)) from error
-                logger.info("%s went away during a request; sending it again", self._label)
+                    raise ToolError(self._lost(unsent=unsent)) from error
+                logger.info("%s: sending the request again", self._label)
             else:
                 self._losses = 0
                 return result
@@ -188,7 +189,8 @@ class Connection:
                 return session
             if session is not None:
                 await self._drop(session)
-            attempts = self._attempts if self._was_connected else self._endpoint.first_attempts
+            patient = self._was_connected or self._endpoint.may_be_late
+            attempts = self._attempts if patient else 1
             if self._losses:
                 await asyncio.sleep(_wait(self._losses))
             for attempt in range(1, attempts + 1):
@@ -199,7 +201,7 @@ class Connection:
                         self._forget = _background.at_exit(self.aclose)
                     return session
                 await self._drop(session)
-                error = session.error or RuntimeError("the session ended at once")
+                error = _leaf(session.error or EOFError("it closed the connection"))
                 if attempt == attempts or self._endpoint.is_hopeless(error):
                     raise self._failure(error) from None
                 await asyncio.sleep(_wait(attempt))
@@ -260,7 +262,6 @@ class Connection:
             self._session = None
 
     def _failure(self, error: BaseException) -> Exception:
-        error = _leaf(error)
         if isinstance(error, TimeoutError):
             text = f"it did not answer within {self._connect_timeout:g} s"
         else:
@@ -270,12 +271,12 @@ class Connection:
             return UserError(message)
         return MCPConnectionError(message)
 
-    def _lost(self, cause: BaseException | None, *, unsent: bool) -> str:
-        why = self._endpoint.describe(_leaf(cause or EOFError("it closed the connection")))
+    def _lost(self, *, unsent: bool) -> str:
+        # No details: they are for people, and in the log.
         if unsent:
-            return f"{self._label} could not be reached ({why}); it may work later"
+            return f"{self._label} cannot be reached; it may work later"
         return (
-            f"{self._label} went away during the call ({why}); it is not known whether the call was "
+            f"{self._label} went away during the call; it is not known whether the call was "
             "carried out"
         )
 

@@ -33,7 +33,7 @@ _TAIL_LINES = 5
 class StdioEndpoint:
     """A program that talks MCP over its standard input and output."""
 
-    first_attempts = 1  # a program that cannot start will not start a second later
+    may_be_late = False  # a program that cannot start will not start a second later
 
     def __init__(
         self, command: str, args: Sequence[str], env: Mapping[str, str], cwd: str | Path | None
@@ -89,8 +89,9 @@ class StdioEndpoint:
 class HTTPEndpoint:
     """A service that talks MCP over streamable HTTP."""
 
+    may_be_late = True
+
     def __init__(self, url: str, headers: Mapping[str, str], auth: Auth | httpx2.Auth | None):
-        self.first_attempts = 3
         self._url = url
         self._headers = dict(headers)
         self._auth = auth if auth is None or isinstance(auth, httpx2.Auth) else _Signing(auth)

@@ -22,7 +22,7 @@ from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.messages import AssistantMessage, Message, UserMessage
 from agentkit_tools._names import check_known, matches, tool_name
 from agentkit_tools.mcp import _background
-from agentkit_tools.mcp._connection import Callbacks, Connection
+from agentkit_tools.mcp._connection import Callbacks, Connection, MCPConnectionError
 from agentkit_tools.mcp._content import block_text, result_value
 from agentkit_tools.mcp._endpoints import HTTPEndpoint, StdioEndpoint
 from agentkit_tools.mcp.resources import (
@@ -47,6 +47,8 @@ __all__ = ["MCPServer"]
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+# What servers log is told to a program that has set up logging, and to nobody else.
+logging.getLogger("agentkit_tools.mcp").addHandler(logging.NullHandler())
 
 _MAX_PAGES = 100
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO}
@@ -117,7 +119,7 @@ class MCPServer:
         name: str | None = None,
         timeout: float | None = 60.0,
         connect_timeout: float = 30.0,
-        attempts: int = 3,
+        attempts: int = 4,
         max_result_chars: int = 50_000,
         on_log: Callable[[str, Any], None] | None = None,
         on_progress: Callable[[str, float, float | None, str | None], None] | None = None,
@@ -160,7 +162,7 @@ class MCPServer:
         name: str | None = None,
         timeout: float | None = 60.0,
         connect_timeout: float = 30.0,
-        attempts: int = 3,
+        attempts: int = 4,
         max_result_chars: int = 50_000,
         on_log: Callable[[str, Any], None] | None = None,
         on_progress: Callable[[str, float, float | None, str | None], None] | None = None,
@@ -278,7 +280,7 @@ class MCPServer:
         for tool in listed:
             if include is not None and not matches([tool.name], include):
                 continue
-            if matches([tool.name], exclude):
+            if matches([tool.name], exclude) or _needs_task(tool):
                 continue
             name = tool_name(prefix + tool.name, taken)
             try:
@@ -347,6 +349,13 @@ class MCPServer:
 
         try:
             result = await self._request(send, repeatable=repeatable)
+        except MCPConnectionError as error:
+            # How a server failed to start is for people; it may also hold what a model must not
+            # see.
+            logger.warning("%s", error)
+            raise ToolError(
+                f"the MCP server {self.name!r} cannot be reached; it may work later"
+            ) from error
         except MCPError as error:
             raise ToolError(f"the MCP server refused the call: {error.message[:500]}") from None
         except (ValidationError, RuntimeError) as error:
@@ -426,11 +435,13 @@ class MCPServer:
         try:
             result = await self._request(lambda c: c.get_prompt(name, values), repeatable=True)
         except MCPError as error:
-            known = [prompt.name for prompt in await self.prompts()]
-            check_known([name], known, where=f"MCP server {self.name!r}", kind="prompt")
-            raise UserError(
-                f"MCP server {self.name!r}, prompt {name!r}: {error.message[:500]}"
-            ) from None
+            known = {prompt.name: prompt for prompt in await self.prompts()}
+            where = f"MCP server {self.name!r}"
+            check_known([name], list(known), where=where, kind="prompt")
+            asked = known[name].arguments if name in known else ()
+            missing = [a.name for a in asked if a.required and a.name not in (arguments or {})]
+            why = f"it needs {', '.join(missing)}" if missing else error.message[:500]
+            raise UserError(f"{where}, prompt {name!r}: {why}") from None
         make = {"user": UserMessage, "assistant": AssistantMessage}
         return [make[message.role](block_text(message.content)) for message in result.messages]
 
@@ -505,6 +516,11 @@ class MCPServer:
         if changes == self._state.changes:
             self._state.lists[kind] = items
         return items
+
+
+def _needs_task(tool: mcp_types.Tool) -> bool:
+    """Whether it can be called as a task only, which is not supported."""
+    return tool.execution is not None and tool.execution.task_support == "required"
 
 
 class _State:

@@ -92,7 +92,6 @@ class MCPTool:
         self.timeout = timeout
         """Seconds that one call may take; ``None`` for the agent's default."""
         schema = modernized(parameters)
-        schema.pop("$schema", None)  # nothing that a model needs to read
         if not isinstance(schema.get("properties", {}), Mapping):
             raise SchemaError(f"tool {name!r}: the schema's properties are no object")
         self.definition = ToolDefinition(
