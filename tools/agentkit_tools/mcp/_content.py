@@ -21,11 +21,13 @@ def result_value(result: CallToolResult, *, max_chars: int) -> Any:
     """
     structured = result.structured_content
     if structured is not None and (not result.content or _repeats(result.content, structured)):
-        inner = _unwrapped(structured)
-        fits = len(json.dumps(inner, ensure_ascii=False)) <= max_chars
-        return inner if fits else cut(json.dumps(inner, ensure_ascii=False), max_chars)
-    text = "\n".join(filter(None, map(block_text, result.content)))
-    return cut(text, max_chars) if text else "done (no content)"
+        value = _unwrapped(structured)
+        if not isinstance(value, str):
+            text = json.dumps(value, ensure_ascii=False)
+            return value if len(text) <= max_chars else cut(text, max_chars)
+    else:
+        value = "\n".join(filter(None, map(block_text, result.content)))
+    return cut(value, max_chars) or "done (no content)"
 
 
 def block_text(block: ContentBlock) -> str:
