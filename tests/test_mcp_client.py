@@ -41,9 +41,7 @@ class Probe:
             on_log=lambda *message: self.said.append(message),
             on_progress=lambda *message: self.said.append(message),
         )
-        self.tools = {
-            tool.definition.name: tool for tool in self.server.tools_sync(resources=True)
-        }
+        self.tools = {tool.definition.name: tool for tool in self.server.tools_sync(resources=True)}
 
     def call(self, name: str, **arguments: Any) -> Any:
         return asyncio.run(self.tools[name].call(arguments, CONTEXT))

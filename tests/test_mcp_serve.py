@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +26,7 @@ from agentkit_tools import BearerAuth, HTTPTool
 from agentkit_tools.mcp import MCPConnectionError, MCPServer, make_mcp_server, serve_mcp
 
 CONTEXT = ToolContext(tool_name="probe")
+PATH = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
 PROGRAM = '''
 import os
 from agentkit import tool
@@ -103,7 +107,7 @@ async def test_arguments_are_mended_and_mistakes_told_as_in_an_agent() -> None:
         assert text(await client.call_tool("add", {"a": "2", "b": 3})) == "5"
         assert text(await client.call_tool("name_of", {})) == "name_of deps"
         mistakes = {
-            "$.a: got \"x\", expected an integer": ("add", {"a": "x", "b": 1}),
+            '$.a: got "x", expected an integer': ("add", {"a": "x", "b": 1}),
             "$.b: missing": ("add", {"a": 1}),
             "b must not be 0": ("divide", {"a": 1, "b": 0}),
             "did not finish within 0.1 seconds": ("wait", {"seconds": 5}),
@@ -149,7 +153,7 @@ async def test_the_command_serves_over_pipes_whatever_tools_print(tmp_path: Path
     server = MCPServer.stdio(
         sys.executable,
         ["-m", "agentkit.cli", "mcp-serve", "sums:add", "--name", "sums"],
-        env={"PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)},
+        env={"PYTHONPATH": PATH},
         cwd=tmp_path,
     )
     async with server:
@@ -159,6 +163,27 @@ async def test_the_command_serves_over_pipes_whatever_tools_print(tmp_path: Path
         assert await asyncio.gather(*results) == ["1", "2", "3", "4", "5"]
         with pytest.raises(ToolError, match=r"\$\.b: missing; an integer is required"):
             await sums.call({"a": 1}, CONTEXT)
+
+
+def test_ctrl_c_ends_it_though_it_waits_for_input(tmp_path: Path) -> None:
+    (tmp_path / "sums.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentkit.cli", "mcp-serve", "sums"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": PATH},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["id"] == 1
+    process.send_signal(signal.SIGINT)
+    process.stdout.close()
+    assert process.wait(30) == 130
+    process.stdin.close()
 
 
 def test_wrong_use_of_the_command_is_one_line() -> None:

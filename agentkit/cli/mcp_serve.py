@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -12,8 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from agentkit.cli.console import notes_console
-from agentkit.cli.failures import with_exit_codes
-from agentkit.errors import MissingExtraError
+from agentkit.cli.failures import EXIT_INTERRUPTED, with_exit_codes
 
 __all__ = ["mcp_serve"]
 
@@ -29,8 +29,10 @@ def mcp_serve(
     ],
     http: Annotated[
         bool,
-        typer.Option("--http", help="Listen for clients, instead of serving the one that started "
-                     "this program."),
+        typer.Option(
+            "--http",
+            help="Listen for clients, instead of serving the one that started this program.",
+        ),
     ] = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen at, with --http.")
@@ -71,11 +73,11 @@ def mcp_serve(
         from agentkit.cli.tool_loading import load_tools
 
         loaded = load_tools(tools)
-        try:
-            from agentkit_tools.mcp import serve_mcp
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"mcp-serve needs the package {error.name}") from None
+        from agentkit_tools.mcp import serve_mcp
+
         notes = notes_console()
+        if not http:
+            signal.signal(signal.SIGINT, _leave)
         asyncio.run(
             serve_mcp(
                 loaded,
@@ -91,6 +93,12 @@ def mcp_serve(
         )
 
 
+def _leave(number: int, frame: object) -> None:
+    # Not by an exception: a thread waits for standard input, and Python would wait for the thread.
+    notes_console().print("interrupted", style="yellow")
+    os._exit(EXIT_INTERRUPTED)
+
+
 @contextlib.contextmanager
 def _own_stdout() -> Iterator[Any]:
     """Keep standard output for the protocol: whatever else is written there, while modules are
@@ -100,5 +108,5 @@ def _own_stdout() -> Iterator[Any]:
     sys.stdout.flush()
     wire = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.redirect_stdout(sys.stderr), open(wire, "w", encoding="utf-8") as file:
+    with contextlib.redirect_stdout(sys.stderr), os.fdopen(wire, "w", encoding="utf-8") as file:
         yield anyio.wrap_file(file)

@@ -48,7 +48,7 @@ class StdioEndpoint:
         """Start the program."""
         self._stderr.clear()
         reading, writing = os.pipe()
-        with open(writing, "w", encoding="utf-8") as errlog:  # noqa: ASYNC230, PTH123
+        with os.fdopen(writing, "w", encoding="utf-8") as errlog:
             threading.Thread(
                 target=self._follow, args=(reading,), name="agentkit-mcp-stderr", daemon=True
             ).start()
@@ -80,7 +80,7 @@ class StdioEndpoint:
 
     def _follow(self, descriptor: int) -> None:
         # Read to the end in any case: a program whose standard error is full stands still.
-        with open(descriptor, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 self._stderr.append(line.strip())
                 logger.debug("%s: %s", self._parameters.command, line.rstrip())

@@ -475,9 +475,7 @@ class MCPServer:
             timeout=self.timeout,
         )
 
-    async def _request(
-        self, send: Callable[[Client], Awaitable[T]], *, repeatable: bool
-    ) -> T:
+    async def _request(self, send: Callable[[Client], Awaitable[T]], *, repeatable: bool) -> T:
         request = self._connection.request(send, repeatable=repeatable, timeout=self.timeout)
         return await _background.run(request)
 
@@ -564,7 +562,9 @@ class _State:
         wanted = {
             f"{kind}_list_changed": bool(part is not None and part.list_changed)
             for kind, part in (
-                ("tools", has.tools), ("prompts", has.prompts), ("resources", has.resources)
+                ("tools", has.tools),
+                ("prompts", has.prompts),
+                ("resources", has.resources),
             )
         }
         while any(wanted.values()):
@@ -573,8 +573,11 @@ class _State:
                     async for event in events:
                         kind = type(event).__name__
                         self._changed(
-                            *(k for k in ("tools", "prompts", "resources", "resource_templates")
-                              if kind.lower().startswith(k.partition("_")[0].rstrip("s")))
+                            *(
+                                k
+                                for k in ("tools", "prompts", "resources", "resource_templates")
+                                if kind.lower().startswith(k.partition("_")[0].rstrip("s"))
+                            )
                         )
             self._changed(*self.lists.copy())  # what was missed meanwhile is not told again
             await asyncio.sleep(1.0)
