@@ -12,7 +12,19 @@ from agentkit._lazy import lazy_exports
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.function import FunctionTool, tool
-    from agentkit_tools.http import HTTPTool
+    from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
+    from agentkit_tools.http_errors import (
+        HTTPAuthError,
+        HTTPBlockedError,
+        HTTPConnectionError,
+        HTTPRedirectError,
+        HTTPRequestError,
+        HTTPResponseError,
+        HTTPStatusError,
+        HTTPTimeoutError,
+        HTTPToolError,
+    )
+    from agentkit_tools.network import NetworkPolicy
 
 __all__ = [
     "APIKeyAuth",
@@ -20,7 +32,19 @@ __all__ = [
     "BasicAuth",
     "BearerAuth",
     "FunctionTool",
+    "HTTPAuthError",
+    "HTTPBlockedError",
+    "HTTPConnectionError",
+    "HTTPRedirectError",
+    "HTTPRequestError",
+    "HTTPResponseError",
+    "HTTPStatusError",
+    "HTTPTimeoutError",
     "HTTPTool",
+    "HTTPToolError",
+    "JMESPath",
+    "NetworkPolicy",
+    "ParameterStyle",
     "tool",
 ]
 
@@ -30,7 +54,19 @@ _HOMES = {
     "BasicAuth": ".auth",
     "BearerAuth": ".auth",
     "FunctionTool": ".function",
+    "HTTPAuthError": ".http_errors",
+    "HTTPBlockedError": ".http_errors",
+    "HTTPConnectionError": ".http_errors",
+    "HTTPRedirectError": ".http_errors",
+    "HTTPRequestError": ".http_errors",
+    "HTTPResponseError": ".http_errors",
+    "HTTPStatusError": ".http_errors",
+    "HTTPTimeoutError": ".http_errors",
     "HTTPTool": ".http",
+    "HTTPToolError": ".http_errors",
+    "JMESPath": ".http",
+    "NetworkPolicy": ".network",
+    "ParameterStyle": ".http",
     "tool": ".function",
 }
 
