@@ -96,9 +96,7 @@ def build_request(
         if parameter.deprecated and not parameter.required and not deprecated:
             continue
         schema = _argument_schema(parameter, schemas, max_description_chars)
-        name = request.add(
-            parameter.name, parameter.place, schema, required=parameter.required
-        )
+        name = request.add(parameter.name, parameter.place, schema, required=parameter.required)
         _place(request, parameter, name, names)
         style = _style(document, parameter, schema)
         if style is not None:

@@ -60,9 +60,7 @@ class SchemaSet:
         deprecated: Keep optional properties that are deprecated.
     """
 
-    def __init__(
-        self, document: Document, *, max_description_chars: int, deprecated: bool
-    ) -> None:
+    def __init__(self, document: Document, *, max_description_chars: int, deprecated: bool) -> None:
         self._document = document
         self._max_chars = max_description_chars
         self._deprecated = deprecated

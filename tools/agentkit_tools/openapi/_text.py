@@ -7,9 +7,10 @@ import re
 
 __all__ = ["shortened"]
 
+_INLINE_TAG = re.compile(r"</?(?:a|b|code|em|i|span|strong|tt|u)(?:\s[^<>]*)?>", re.IGNORECASE)
 _TAG = re.compile(r"<[/!a-zA-Z][^<>]*>")
 _LINK = re.compile(r"!?\[([^\]\[]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)")
-_MARKS = re.compile(r"\*\*|__|^#+\s*|^>\s*|^```\w*$|`", re.MULTILINE)
+_MARKS = re.compile(r"\*\*|^#+\s*|^>\s*|^```\w*$|`", re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])")
 
 
@@ -20,7 +21,7 @@ def shortened(text: str, limit: int) -> str:
         text: Markdown or HTML.
         limit: Characters.
     """
-    text = html.unescape(_TAG.sub(" ", text))
+    text = html.unescape(_TAG.sub(" ", _INLINE_TAG.sub("", text)))
     text = _MARKS.sub("", _LINK.sub(r"\1", text))
     text = " ".join(text.split())
     if len(text) <= limit:

@@ -152,8 +152,7 @@ class OpenAPITools(Sequence[HTTPTool]):
                 tool = HTTPTool(
                     name=name,
                     description=operation.description,
-                    url=servers.url(operation).replace("{", "{{").replace("}", "}}")
-                    + request.path,
+                    url=servers.url(operation).replace("{", "{{").replace("}", "}}") + request.path,
                     method=operation.method,
                     parameters=parameters,
                     query=request.query,
