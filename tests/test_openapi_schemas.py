@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_tools._json_schema import modernized
-from openapi_support import operation, only_tool, schema_of
+from openapi_support import only_tool, operation, schema_of
 
 REF = {"$ref": "#/components/schemas/Node"}
 

@@ -24,7 +24,7 @@ COUNTS = {
     "circular-3.0.json": 3,
     "github-3.0.json.xz": 1223,
     "parameters-style-3.0.json": 25,
-    "petstore-3.1.yaml": 19,
+    "petstore-3.1.yaml": 20,
     "polymorphism-3.0.yaml": 13,
     "schema-types-3.1.json": 23,
     "security-3.1.yaml": 15,
