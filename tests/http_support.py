@@ -53,6 +53,7 @@ class Service:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *args: None  # clients that hang up are expected
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
@@ -100,7 +101,7 @@ def _content(media_type: str, body: bytes) -> Any:
 
 
 def make(url: str, **options: Any) -> HTTPTool:
-    return HTTPTool(name="probe", url=url, **options)
+    return HTTPTool(**{"name": "probe", "url": url, **options})
 
 
 def call(tool: HTTPTool, **arguments: Any) -> Any:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import pytest
 from pydantic import BaseModel, Field
 
-from agentkit.errors import SchemaError, UserError
+from agentkit.errors import MissingExtraError, SchemaError, UserError
 from agentkit.tools import Tool
 from agentkit.validation import ArgumentValidator
-from agentkit_tools import HTTPTool
+from agentkit_tools import BearerAuth, HTTPTool, JMESPath
 from http_support import CITY, call, failure, make
 
 if TYPE_CHECKING:
@@ -116,6 +117,26 @@ def test_a_pydantic_model_gives_the_schema_and_serialises(service: Service) -> N
     assert failure(tool, q="x", order="odd").startswith('$.order: got "odd"')
 
 
+def test_what_the_agent_reads_of_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE_TOKEN", "abcd")
+    tool = make("https://api.test/", approval="ask", auth=BearerAuth(env="PROBE_TOKEN"))
+    assert (tool.approval, tool.secrets()) == ("ask", ("abcd",))
+    plain = make("https://api.test/")
+    assert (plain.approval, plain.secrets()) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [("jmespath", lambda: {"response": JMESPath("a")}), ("hishel", lambda: {"cache": True})],
+)
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: str, options: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"pip install agentkit-granite\[http\]"):
+        make("https://api.test/", **options())
+
+
 @pytest.mark.parametrize("city", ["a/b", "a?b=c", "a#b", "50%", "%2e%2e", "a;b", "ä\n", "x..y"])
 def test_path_arguments_stay_within_their_segment(service: Service, city: str) -> None:
     seen = call(make(service.url + "/c/{city}/end", parameters=CITY), city=city)
@@ -151,6 +172,14 @@ def test_arguments_that_cannot_be_sent_are_refused(service: Service) -> None:
     assert len(service.requests) == 1
 
 
+def test_headers_replace_those_of_the_tool_whatever_their_case(service: Service) -> None:
+    tool = make(
+        service.url, method="POST", body={}, headers={"accept": "a/b", "content-type": "c/d"}
+    )
+    headers = call(tool)["headers"]
+    assert (headers["accept"], headers["content-type"]) == ("a/b", "c/d")
+
+
 # --- what is refused at construction ---------------------------------------------------------
 
 URL = "https://api.test/{city}"
@@ -165,12 +194,16 @@ URL = "https://api.test/{city}"
         ({"url": "ftp://api.test/"}, ["http://"]),
         ({"url": "api.test/{city}"}, ["http://"]),
         ({"url": "https://api.test/a/../b"}, ["'..'"]),
+        ({"url": "https://api.test/#{city}"}, ["'#'"]),
         ({"url": "https://api.test/{city"}, ["literal braces"]),
         ({"url": "https://api.test/{city!r}"}, ["plain name"]),
         ({"url": "https://api.test/{}"}, ["plain name"]),
         ({"query": {"q": "{town}"}}, ["query names {town}", "are: city"]),
         ({"headers": {"X": "{town}"}}, ["headers names {town}"]),
         ({"headers": {"X Y": "1"}}, ["'X Y'", "header"]),
+        ({"headers": {"host": "{city}"}}, ["'host'", "leave it out"]),
+        ({"headers": {"Transfer-Encoding": "chunked"}}, ["'Transfer-Encoding'", "leave it out"]),
+        ({"headers": {"Cookie": "a=b"}, "cookies": {"c": "d"}}, ["'Cookie'", "leave it out"]),
         ({"method": "POST", "body": {"a": ["{town}"]}}, ["body names {town}"]),
         ({"method": "FETCH"}, ["'FETCH'"]),
         ({"body": {}}, ["GET", "query="]),

@@ -339,9 +339,9 @@ def test_a_tool_s_own_address_is_allowed_and_no_other(
 ) -> None:
     assert call(make(service.url))["method"] == "GET"
     assert call(make(f"http://localhost:{service.port}"))["method"] == "GET"
-    with pytest.raises(UserError, match="forbids its own url: port"):
+    with pytest.raises(UserError, match="forbidden by its network policy: port"):
         make(service.url, network=NetworkPolicy(ports=[443]))
-    with pytest.raises(UserError, match="forbids its own url: the host"):
+    with pytest.raises(UserError, match="forbidden by its network policy: the host"):
         make("https://api.test/", network=NetworkPolicy(only_hosts=["other.test"]))
 
 

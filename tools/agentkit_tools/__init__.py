@@ -12,6 +12,7 @@ from agentkit._lazy import lazy_exports
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.function import FunctionTool, tool
+    from agentkit_tools.host_limits import HostLimits
     from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
     from agentkit_tools.http_errors import (
         HTTPAuthError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         HTTPToolError,
     )
     from agentkit_tools.network import NetworkPolicy
+    from agentkit_tools.oauth2 import OAuth2ClientCredentials
 
 __all__ = [
     "APIKeyAuth",
@@ -42,8 +44,10 @@ __all__ = [
     "HTTPTimeoutError",
     "HTTPTool",
     "HTTPToolError",
+    "HostLimits",
     "JMESPath",
     "NetworkPolicy",
+    "OAuth2ClientCredentials",
     "ParameterStyle",
     "tool",
 ]
@@ -65,7 +69,9 @@ _HOMES = {
     "HTTPTool": ".http",
     "HTTPToolError": ".http_errors",
     "JMESPath": ".http",
+    "HostLimits": ".host_limits",
     "NetworkPolicy": ".network",
+    "OAuth2ClientCredentials": ".oauth2",
     "ParameterStyle": ".http",
     "tool": ".function",
 }

@@ -1,10 +1,13 @@
-"""Sending of requests: a client per event loop, retries, redirects and a limit of size."""
+"""Sending of requests: credentials, retries, redirects, and limits of time, size and rate."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
+import ssl
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 import httpx
 import stamina
 
+from agentkit_tools._http_body import ACCEPT_ENCODING, read_body
+from agentkit_tools.auth import Auth, RenewableAuth
 from agentkit_tools.http_errors import (
     HTTPConnectionError,
     HTTPRedirectError,
@@ -23,20 +28,23 @@ from agentkit_tools.http_errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Awaitable, Callable
 
-    from agentkit_tools.auth import Auth
+    from agentkit_tools._http_pool import ClientPool
+    from agentkit_tools.host_limits import HostLimits
 
-__all__ = ["ClientPool", "Reply", "Sender"]
+__all__ = ["Reply", "Sender", "send_signed"]
 
 # stamina warns of each retry. A program that has set up logging sees it; Python's handler of last
 # resort, which writes to standard error where nothing is set up, is not for libraries to use.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_RETRIED_STATUSES = frozenset({408, 429, 502, 503, 504})
+_PAUSING_STATUSES = frozenset({429, 503})
 _MAX_WAIT_S = 30.0
 _MAX_REDIRECTS = 5
 _MAX_ERROR_BYTES = 4096
+_MAX_REASON_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,62 +58,11 @@ class Reply:
     content_type: str
     """The media type in lower case, without parameters; empty if the service named none."""
     encoding: str
-    """Of the text, if it is text."""
+    """Of the text, if it is text; not necessarily one that Python knows."""
     body: bytes
     """Decompressed. Of an error response, no more than the beginning."""
     retry_after: float | None
     """Seconds that the service asks to wait before the next request."""
-
-
-class ClientPool:
-    """An ``httpx.AsyncClient`` for each event loop, as connections cannot change loops.
-
-    Args:
-        make: Makes a client.
-        client: To be used instead, in its own loop; it is left to its owner to close.
-    """
-
-    def __init__(
-        self, make: Callable[[], httpx.AsyncClient], client: httpx.AsyncClient | None = None
-    ) -> None:
-        self._make = make
-        self._given = client
-        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
-        self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-
-    async def get(self) -> httpx.AsyncClient:
-        """The client of the running loop, made on first use."""
-        if self._given is not None:
-            return self._given
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is not None and not client.is_closed:
-            return client
-        for other in list(self._clients):
-            if other.is_closed():
-                self._clients.pop(other, None)
-                self._lifetimes.pop(other, None)
-        client = self._clients[loop] = self._make()
-        # asyncio.run() finishes the loop's async generators before it closes the loop; that is
-        # the one moment at which connections can be closed without the program's help.
-        lifetime = self._lifetimes[loop] = _close_at_end(client)
-        await anext(lifetime)
-        return client
-
-    async def aclose(self) -> None:
-        """Close the running loop's connections. The next call opens new ones."""
-        loop = asyncio.get_running_loop()
-        self._clients.pop(loop, None)
-        lifetime = self._lifetimes.pop(loop, None)
-        if lifetime is not None:
-            await lifetime.aclose()
-
-
-async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await client.aclose()
 
 
 class _TransientError(Exception):
@@ -116,11 +73,45 @@ class _TransientError(Exception):
         message: str,
         *,
         kind: type[HTTPToolError] = HTTPConnectionError,
+        sent: bool = True,
         reply: Reply | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
+        self.sent = sent
         self.reply = reply
+
+
+async def send_signed(
+    auth: Auth | None,
+    request: httpx.Request,
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]],
+) -> httpx.Response:
+    """Sign a request and send it, once more if the credentials can be renewed.
+
+    Args:
+        auth: The credentials, if any.
+        request: To be signed.
+        send: Sends it; the body of the response is left to the caller to read.
+    """
+    if auth is None:
+        return await send(request)
+    await _apply(auth, request)
+    response = await send(request)
+    # The service has refused to act, so the method does not matter.
+    if response.status_code == 401 and isinstance(auth, RenewableAuth):
+        if not await auth.renew(request):
+            return response
+        await response.aclose()
+        await _apply(auth, request)
+        response = await send(request)
+    return response
+
+
+async def _apply(auth: Auth, request: httpx.Request) -> None:
+    applied = auth.apply(request)
+    if inspect.isawaitable(applied):
+        await applied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,16 +120,20 @@ class Sender:
 
     pool: ClientPool
     """Where the client comes from."""
-    auth: Auth | None
+    auth: Auth | None = None
     """Signs each request."""
     retries: int
     """How many more attempts may follow a failed one."""
-    timeout: float | None
+    repeatable: bool
+    """Whether a request may be sent again that may have reached the service."""
+    timeout: float | None = None
     """Seconds for all attempts together."""
     attempt_timeout: float
     """Seconds for one attempt, from connecting to the last byte."""
     max_bytes: int
     """Size of the largest body that is accepted."""
+    limits: HostLimits | None = None
+    """Of the host, shared with other tools."""
 
     async def send(self, build: Callable[[httpx.AsyncClient], httpx.Request]) -> Reply:
         """Send a request, again where that may help.
@@ -153,27 +148,37 @@ class Sender:
             HTTPToolError: There is no response that can be used.
         """
         client = await self.pool.get()
+        tries = 0
+        deadline = asyncio.timeout(self.timeout)
         try:
-            async for attempt in stamina.retry_context(
-                on=self._wait,
-                attempts=1 + self.retries,
-                timeout=self.timeout,
-                wait_initial=0.5,
-                wait_max=8.0,
-                wait_jitter=0.5,
-            ):
-                with attempt:
-                    return await self._attempt(client, build(client))
+            async with deadline:
+                async for attempt in stamina.retry_context(
+                    on=self._wait,
+                    attempts=1 + self.retries,
+                    timeout=self.timeout,
+                    wait_initial=0.5,
+                    wait_max=8.0,
+                    wait_jitter=0.5,
+                ):
+                    with attempt:
+                        tries += 1
+                        return await self._attempt(client, build(client))
         except _TransientError as error:
             if error.reply is not None:
                 return error.reply
-            tries = f", {1 + self.retries} times" if self.retries else ""
-            raise error.kind(f"{error}{tries}; it may work later") from error.__cause__
+            times = f", {tries} times" if tries > 1 else ""
+            raise error.kind(f"{error}{times}; it may work later") from error.__cause__
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise HTTPTimeoutError(
+                f"the service did not answer within {self.timeout:g} s; it may work later"
+            ) from error
         raise AssertionError("stamina ends with a result or an exception")
 
     def _wait(self, error: Exception) -> bool | float:
         """Whether to try again and, if the service says so, after how many seconds."""
-        if not isinstance(error, _TransientError):
+        if not isinstance(error, _TransientError) or (error.sent and not self.repeatable):
             return False
         wait = error.reply.retry_after if error.reply is not None else None
         if wait is None:
@@ -182,20 +187,22 @@ class Sender:
         return wait if wait <= limit else False
 
     async def _attempt(self, client: httpx.AsyncClient, request: httpx.Request) -> Reply:
-        try:
-            async with asyncio.timeout(self.attempt_timeout):
-                reply = await self._follow(client, request)
-        except TimeoutError as error:
-            raise _TransientError(
-                f"the service did not answer within {self.attempt_timeout:g} s",
-                kind=HTTPTimeoutError,
-            ) from error
-        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError) as error:
-            raise _TransientError(f"the service could not be reached ({_words(error)})") from error
-        except httpx.DecodingError as error:
-            raise HTTPResponseError("the response could not be decompressed") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise HTTPRequestError(f"the request could not be sent ({_words(error)})") from error
+        host = f"{request.url.host}:{request.url.port or request.url.scheme}"
+        async with nullcontext() if self.limits is None else self.limits.slot(host):
+            try:
+                async with asyncio.timeout(self.attempt_timeout) as deadline:
+                    reply = await self._follow(client, request)
+            except TimeoutError as error:
+                if not deadline.expired():
+                    raise
+                raise _TransientError(
+                    f"the service did not answer within {self.attempt_timeout:g} s",
+                    kind=HTTPTimeoutError,
+                ) from error
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise _translate(error) from error
+        if self.limits is not None and reply.retry_after and reply.status in _PAUSING_STATUSES:
+            self.limits.pause(host, min(reply.retry_after, _MAX_WAIT_S))
         if reply.status in _RETRIED_STATUSES:
             raise _TransientError(f"status {reply.status}", reply=reply)
         return reply
@@ -205,10 +212,13 @@ class Sender:
 
         Another host would receive the arguments, and headers that only look harmless.
         """
+
+        async def send(request: httpx.Request) -> httpx.Response:
+            request.headers["Accept-Encoding"] = ACCEPT_ENCODING
+            return await client.send(request, stream=True, follow_redirects=False)
+
         for _ in range(1 + _MAX_REDIRECTS):
-            if self.auth is not None:
-                self.auth.apply(request)
-            response = await client.send(request, stream=True, follow_redirects=False)
+            response = await send_signed(self.auth, request, send)
             try:
                 if response.next_request is None:
                     return await self._read(response)
@@ -217,7 +227,7 @@ class Sender:
             target = response.next_request.url
             if not _stays(request.url, target):
                 raise HTTPRedirectError(
-                    f"the service redirects to {target.scheme}://{target.host}, which is not "
+                    f"the service redirects to {target.scheme}://{target.host:.80}, which is not "
                     "followed; the tool's url must be changed"
                 )
             request = response.next_request
@@ -225,29 +235,56 @@ class Sender:
 
     async def _read(self, response: httpx.Response) -> Reply:
         limit = self.max_bytes if response.is_success else _MAX_ERROR_BYTES
-        body = bytearray()
-        # The announced length may be missing, compressed or a lie: count what arrives.
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > limit:
-                if response.is_success:
-                    raise HTTPResponseError(
-                        f"the response is larger than the limit of {limit} bytes; ask for less"
-                    )
-                break
+        try:
+            body, complete = await read_body(response, limit)
+        except HTTPResponseError:
+            if response.is_success:
+                raise
+            body, complete = b"", True  # The status says enough.
+        if response.is_success and not complete:
+            raise HTTPResponseError(
+                f"the response is larger than the limit of {limit} bytes; ask for less"
+            )
         media_type = response.headers.get("Content-Type", "").partition(";")[0]
         return Reply(
             status=response.status_code,
-            reason=response.reason_phrase,
-            content_type=media_type.strip().lower(),
-            encoding=response.encoding or "utf-8",
-            body=bytes(body[:limit]),
+            reason=response.reason_phrase[:_MAX_REASON_CHARS],
+            content_type=media_type.strip().lower()[:100],
+            encoding=response.charset_encoding or "utf-8",
+            body=body,
             retry_after=_retry_after(response.headers.get("Retry-After", "")),
         )
 
 
-def _words(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__
+def _translate(error: httpx.HTTPError | httpx.InvalidURL) -> Exception:
+    """An error of httpx in words for the model."""
+    words = str(error)[:200] or type(error).__name__
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return HTTPConnectionError(
+                f"the service's certificate is not trusted ({cause.verify_message[:200]}); other "
+                "arguments will not help"
+            )
+        if isinstance(cause, ssl.SSLError):
+            words = (cause.reason or "TLS").replace("_", " ").lower()
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return _TransientError(f"the service could not be reached ({words})", sent=False)
+    if "location header" in words:
+        return HTTPRedirectError("the service redirects to an address that cannot be read")
+    if isinstance(error, httpx.RemoteProtocolError):
+        return _TransientError(f"the service broke off or garbled its answer ({words})")
+    if isinstance(error, httpx.NetworkError | httpx.TimeoutException):
+        return _TransientError(f"the connection to the service broke ({words})")
+    return HTTPRequestError(f"the request could not be sent ({words})")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
 
 
 def _stays(origin: httpx.URL, target: httpx.URL) -> bool:

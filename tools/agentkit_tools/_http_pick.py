@@ -132,14 +132,14 @@ def shorten(value: Any, *, max_items: int | None, max_depth: int | None) -> Any:
     Returns:
         The value, copied where it was cut.
     """
-    if not isinstance(value, Mapping | list):
+    if not isinstance(value, dict | list):
         return value
     if max_depth is not None and max_depth < 1:
-        kind = "entries" if isinstance(value, Mapping) else "items"
+        kind = "entries" if isinstance(value, dict) else "items"
         return f"… {len(value)} {kind}, not shown" if value else value
     deeper = None if max_depth is None else max_depth - 1
     rest = 0 if max_items is None else len(value) - max_items
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         entries = list(value.items())[: max_items if rest > 0 else None]
         shown: Any = {
             key: shorten(item, max_items=max_items, max_depth=deeper) for key, item in entries

@@ -39,6 +39,10 @@ _BODY_TYPES: dict[str, str | None] = {
     "text": "text/plain; charset=utf-8",
 }
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# With these, arguments could smuggle in a second request, or address another service.
+_FRAMING = frozenset(
+    {"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _OPTIONS = ("query", "headers", "cookies", "body")
 
 
@@ -104,11 +108,11 @@ class RequestTemplate:
             query |= {name: (value, name) for name, value in free.items()}
             free = {}
         try:
-            url = set_query_pairs(
-                httpx.URL(fill_url(self.url, values, self.styles)),
-                [pair for item in query.items() for pair in self._pairs(*item)],
-            )
-            headers = httpx.Headers(self._headers(values, key))
+            base, _, fixed = fill_url(self.url, values, self.styles).partition("?")
+            pairs = [pair for item in query.items() for pair in self._pairs(*item)]
+            merged = _merge_query(fixed, pairs)
+            url = httpx.URL(f"{base}?{merged}" if merged else base)
+            headers = self._headers(values, key)
             media_type, body = self._body(values, free)
             if media_type is not None:
                 headers.setdefault("Content-Type", media_type)
@@ -126,8 +130,10 @@ class RequestTemplate:
         value, argument = entry
         return pairs_of(name, value, self.styles.get(argument or ""))
 
-    def _headers(self, values: Mapping[str, Any], key: str | None) -> dict[str, str]:
-        headers = {"Accept": self.accept}
+    def _headers(self, values: Mapping[str, Any], key: str | None) -> httpx.Headers:
+        import httpx
+
+        headers = httpx.Headers({"Accept": self.accept})
         for name, (value, argument) in _entries(self.headers, values).items():
             if value is None:
                 continue
@@ -202,6 +208,11 @@ class RequestTemplate:
             for name in entries:
                 if not _TOKEN.fullmatch(name):
                     raise SchemaError(f"{self.label}: {name!r} is not a {kind}'s name")
+        for name in self.headers:
+            if name.lower() in _FRAMING or (name.lower() == "cookie" and self.cookies):
+                raise SchemaError(
+                    f"{self.label}: the header {name!r} is written by the HTTP client; leave it out"
+                )
         self._check_body()
         self._check_collisions(placed)
         self._check_styles(in_url, placed)
@@ -289,16 +300,19 @@ def set_query_pairs(url: httpx.URL, pairs: list[tuple[str, str]]) -> httpx.URL:
         url: Whatever its query.
         pairs: Encoded names and values.
     """
-    if not pairs:
-        return url
+    return url.copy_with(query=_merge_query(url.query.decode("ascii"), pairs).encode("ascii"))
+
+
+def _merge_query(query: str, pairs: list[tuple[str, str]]) -> str:
+    if not query:
+        return "&".join(map("=".join, pairs))
     names = {unquote_plus(name) for name, _ in pairs}
-    query = url.query.decode("ascii")
     kept = [
         part
         for part in query.split("&")
         if part and unquote_plus(part.partition("=")[0]) not in names
     ]
-    return url.copy_with(query="&".join([*kept, *map("=".join, pairs)]).encode("ascii"))
+    return "&".join([*kept, *map("=".join, pairs)])
 
 
 def _entries(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -63,8 +63,16 @@ def decode(reply: Reply, *, accept: Sequence[str] | None = None) -> Any:
     if is_json(kind) or not kind:
         return _parse(reply)
     if _is_text(kind):
-        return reply.body.decode(reply.encoding, "replace").removeprefix("\ufeff")
+        return _text(reply).removeprefix("\ufeff")
     return f"the service answered with {kind} ({len(reply.body)} bytes), which cannot be shown"
+
+
+def _text(reply: Reply) -> str:
+    try:
+        return reply.body.decode(reply.encoding, "replace")
+    except (LookupError, ValueError):
+        # Unknown to Python, or known and not of text, such as "hex".
+        return reply.body.decode("utf-8", "replace")
 
 
 def _matches(content_type: str, pattern: str) -> bool:
@@ -125,7 +133,7 @@ def describe_failure(reply: Reply) -> HTTPStatusError:
         text += f"; it asks to wait {reply.retry_after:.0f} s"
     # An HTML error page says nothing that the status does not.
     if is_json(reply.content_type) or reply.content_type == "text/plain":
-        excerpt = " ".join(reply.body.decode(reply.encoding, "replace").split())
+        excerpt = " ".join(_text(reply).split())
         if len(excerpt) > _MAX_EXCERPT_CHARS:
             excerpt = f"{excerpt[:_MAX_EXCERPT_CHARS]}…"
         text += f": {excerpt}" if excerpt else ""
@@ -154,14 +162,16 @@ def redact(value: Any, secrets: Sequence[str]) -> Any:
         value: Text or JSON.
         secrets: Texts to replace; see :func:`spellings`.
     """
-    if not secrets:
-        return value
+    return _redact(value, secrets) if secrets else value
+
+
+def _redact(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, "[secret]")
         return value
-    if isinstance(value, Mapping):
-        return {redact(key, secrets): redact(item, secrets) for key, item in value.items()}
+    if isinstance(value, dict):
+        return {_redact(key, secrets): _redact(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
-        return [redact(item, secrets) for item in value]
+        return [_redact(item, secrets) for item in value]
     return value

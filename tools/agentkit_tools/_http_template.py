@@ -67,6 +67,8 @@ def check_url(url: str, *, label: str) -> set[str]:
         raise SchemaError(
             f"{label}: the url must not hold a user or password; use auth=BasicAuth(...)"
         )
+    if parts.fragment:
+        raise SchemaError(f"{where}: what follows '#' is never sent; leave it out")
     if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
         raise SchemaError(f"{where}: write the path without '.' and '..' segments")
     return placeholders(url, where=where)

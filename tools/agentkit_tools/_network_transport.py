@@ -31,8 +31,9 @@ def make_client(policy: NetworkPolicy, options: Mapping[str, Any]) -> httpx.Asyn
     """See :meth:`NetworkPolicy.client`."""
     _refuse(options)
     rest = {"cookies": _no_cookies(), **options}
+    wrap = rest.pop("wrap", lambda transport: transport)
     for_transport = {name: rest.pop(name) for name in _FOR_TRANSPORT if name in rest}
-    transport = make_transport(policy, for_transport)
+    transport = wrap(make_transport(policy, for_transport))
     # trust_env would have httpx take proxies from the environment, past the transport.
     return httpx.AsyncClient(transport=transport, trust_env=False, **rest)
 

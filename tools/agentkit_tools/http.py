@@ -1,24 +1,27 @@
-"""Tools that call a JSON endpoint over HTTP."""
+"""Tools that call an endpoint over HTTP."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
 from agentkit.validation import check_schema
 from agentkit_tools._explain import explain
-from agentkit_tools._http_client import ClientPool, Sender
+from agentkit_tools._http_client import Sender
 from agentkit_tools._http_pick import JMESPath, parse_path, shorten, take
+from agentkit_tools._http_pool import ClientPool
 from agentkit_tools._http_request import BodyType, RequestTemplate
-from agentkit_tools._http_response import decode, describe_failure, redact, spellings
+from agentkit_tools._http_response import decode, describe_failure, redact
 from agentkit_tools._http_style import ParameterStyle, StyleName
 from agentkit_tools._parameters import model_parameters
+from agentkit_tools._secrets import in_use, watching
 from agentkit_tools.auth import Auth
-from agentkit_tools.http_errors import HTTPBlockedError, HTTPRequestError
+from agentkit_tools.host_limits import HostLimits
+from agentkit_tools.http_errors import HTTPRequestError
 from agentkit_tools.network import NetworkPolicy
 
 if TYPE_CHECKING:
@@ -75,6 +78,8 @@ class HTTPTool:
             repeated in queries and forms (``tag=a&tag=b``) and has commas in paths and headers;
             an object is written as JSON.
         auth: Credentials, such as :class:`~agentkit_tools.auth.BearerAuth`.
+        approval: Whether calls run: ``allow``, ``ask``, ``deny``, or a function of the call and
+            its context that says so. ``None`` leaves it to the agent.
         response: What to give the model of a JSON response: a path (``"data.items[0]"``), a JSON
             Pointer (``"/data/items/0"``), a :class:`JMESPath` or a function, sync or async, of
             the parsed value. ``None`` for all of it.
@@ -92,6 +97,11 @@ class HTTPTool:
             the service takes a key that is the same for all attempts of a call. They are then
             retried, too.
         max_response_bytes: Size of the largest response that is accepted, decompressed.
+        limits: How many requests the host is sent at once and in a time; share one object among
+            the tools of a host.
+        cache: Keep responses by HTTP's rules (``Cache-Control``, ``ETag`` ...): ``True`` for as
+            long as the tool lives, or a folder. What a service does not declare to be fresh is
+            asked for again. Needs the ``http`` extra.
         network: Where connections may go. By default to public addresses only, and to the host
             and port that ``url`` plainly names, if it is ``localhost`` or a private address. A
             name that leads to a private address must be allowed:
@@ -121,6 +131,7 @@ class HTTPTool:
         content_type: str | None = None,
         styles: Mapping[str, ParameterStyle | StyleName] | None = None,
         auth: Auth | None = None,
+        approval: Literal["allow", "ask", "deny"] | Callable[..., Any] | None = None,
         response: str | JMESPath | Callable[[Any], Any] | None = None,
         accept: Sequence[str] | None = None,
         max_items: int | None = 100,
@@ -130,6 +141,8 @@ class HTTPTool:
         retries: int = 2,
         idempotency_header: str | None = None,
         max_response_bytes: int = 1_000_000,
+        limits: HostLimits | None = None,
+        cache: bool | str | Path = False,
         network: NetworkPolicy | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
@@ -149,6 +162,8 @@ class HTTPTool:
         """What the model is told."""
         self.timeout = timeout
         """Seconds that a call may take; ``None`` for the agent's default."""
+        self.approval = approval
+        """Whether calls run; ``None`` leaves it to the agent."""
         check_schema(self.definition.parameters, tool_name=name)
         self._request = RequestTemplate(
             label=label,
@@ -177,14 +192,17 @@ class HTTPTool:
         self._max_items, self._max_depth = max_items, max_depth
         self._path = parse_path(response, label=label) if isinstance(response, str) else None
         self._transform = response if callable(response) else None
-        self._pool = ClientPool(_guard(network, url, client, label).client, client)
+        maker = self._client_maker(network, client, cache, max_response_bytes)
+        self._pool = ClientPool(maker, client)
         self._sender = Sender(
             pool=self._pool,
-            auth=auth,
-            retries=retries if self._request.repeatable else 0,
+            auth=None if cache else auth,  # With a cache, requests are signed beneath it.
+            retries=retries,
+            repeatable=self._request.repeatable,
             timeout=timeout,
             attempt_timeout=attempt_timeout,
             max_bytes=max_response_bytes,
+            limits=limits,
         )
 
     def __repr__(self) -> str:
@@ -205,26 +223,24 @@ class HTTPTool:
                 answer is not a success or not usable; see :mod:`agentkit_tools.http_errors`.
             UserError: A credential is no longer there.
         """
-        secrets = () if self._auth is None else spellings(self._auth.secrets())
         values = self._complete(arguments)
-        key = self._request.new_key()
-        try:
-            reply = await self._sender.send(
-                lambda client: self._request.build(client, values, key=key)
-            )
-            if not 200 <= reply.status < 300:
-                raise describe_failure(reply)
-            result = redact(decode(reply, accept=self._accept), secrets)
-        except ToolError as error:
-            error.args = (redact(str(error), secrets),)
-            # "from None": what lies beneath may hold the URL, and with it a key.
-            raise error from None
+        with watching(self.secrets()):
+            try:
+                result = redact(await self._fetch(values), in_use())
+            except ToolError as error:
+                error.args = (redact(str(error), in_use()),)
+                # "from None": what lies beneath may hold the URL, and with it a key.
+                raise error from None
         if self._path is not None:
             result = take(result, self._path)
         elif self._transform is not None:
             result = self._transform(result)
             result = await result if inspect.isawaitable(result) else result
         return shorten(result, max_items=self._max_items, max_depth=self._max_depth)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never reach the model, as far as they are known before a call."""
+        return () if self._auth is None else self._auth.secrets()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop.
@@ -233,6 +249,42 @@ class HTTPTool:
         loop goes on without the tool.
         """
         await self._pool.aclose()
+
+    async def _fetch(self, values: Mapping[str, Any]) -> Any:
+        key = self._request.new_key()
+        reply = await self._sender.send(lambda client: self._request.build(client, values, key=key))
+        if not 200 <= reply.status < 300:
+            raise describe_failure(reply)
+        return decode(reply, accept=self._accept)
+
+    def _client_maker(
+        self,
+        network: NetworkPolicy | None,
+        client: httpx.AsyncClient | None,
+        cache: bool | str | Path,
+        max_bytes: int,
+    ) -> Callable[[], httpx.AsyncClient]:
+        """What makes a client for an event loop, under the network policy and with the cache."""
+        label = self._request.label
+        if client is not None and (network is not None or cache):
+            raise UserError(
+                f"{label}: network=... and cache=... do not affect a client of your own; make it "
+                "with network.client(...) and give the client alone"
+            )
+        policy = (network or NetworkPolicy()).guarding(self._request.url, label=f"{label}: its url")
+        if cache is False:
+            return policy.client
+        if self._request.method not in ("GET", "HEAD"):
+            raise UserError(f"{label}: cache=... is for GET and HEAD, not {self._request.method}")
+        from agentkit_tools._http_cache import ResponseCache
+
+        responses = ResponseCache(
+            None if cache is True else Path(cache),
+            auth=self._auth,
+            max_bytes=max_bytes,
+            label=label,
+        )
+        return lambda: policy.client(wrap=responses.wrap)
 
     def _complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as they go over the wire, with the schema's defaults."""
@@ -263,25 +315,6 @@ def _check_options(
         raise UserError(f"{label}: retries must be 0 or more, not {retries!r}")
     if max_bytes < 1:
         raise UserError(f"{label}: max_response_bytes must be 1 or more, not {max_bytes!r}")
-
-
-def _guard(
-    network: NetworkPolicy | None, url: str, client: httpx.AsyncClient | None, label: str
-) -> NetworkPolicy:
-    """The policy for a tool's own URL."""
-    if network is not None and client is not None:
-        raise UserError(
-            f"{label}: network=... cannot guard a client of your own; make it with "
-            "network.client(...) and give the client alone"
-        )
-    parts = urlsplit(url)
-    own_url = f"{parts.scheme}://{parts.netloc}"
-    policy = (network or NetworkPolicy()).allowing(own_url)
-    try:
-        policy.check_url(own_url)
-    except HTTPBlockedError as error:
-        raise UserError(f"{label}: its network policy forbids its own url: {error}") from None
-    return policy
 
 
 def _read_parameters(

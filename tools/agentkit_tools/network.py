@@ -14,6 +14,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agentkit.errors import UserError
 from agentkit_tools.http_errors import HTTPBlockedError
@@ -100,14 +101,31 @@ class NetworkPolicy:
         Args:
             url: Absolute, of scheme http or https.
         """
-        import httpx
-
-        parsed = httpx.URL(url)
+        parsed = _read_url(url)
         host = parsed.host.rstrip(".")
         if _literal(host) is None and host != _LOCALHOST:
             return self
         entry = f"[{host}]:{_port(parsed)}" if ":" in host else f"{host}:{_port(parsed)}"
         return replace(self, allow_hosts=(*self.allow_hosts, entry))
+
+    def guarding(self, url: str, *, label: str) -> NetworkPolicy:
+        """:meth:`allowing`, for a URL template, with a check that the URL can be reached at all.
+
+        Args:
+            url: Absolute; what is not its scheme, host or port does not matter.
+            label: How errors name it.
+
+        Raises:
+            UserError: The policy forbids it.
+        """
+        parts = urlsplit(url)
+        own_url = f"{parts.scheme}://{parts.netloc}"
+        try:
+            policy = self.allowing(own_url)
+            policy.check_url(own_url)
+        except HTTPBlockedError as error:
+            raise UserError(f"{label}: forbidden by its network policy: {error}") from None
+        return policy
 
     def check_url(self, url: str | httpx.URL) -> None:
         """Judge a URL by what it says. Its addresses are judged when a connection is made.
@@ -116,12 +134,7 @@ class NetworkPolicy:
             HTTPBlockedError: The scheme, the host or the port is not allowed; or the host is an
                 address, in whatever spelling, which is not allowed.
         """
-        import httpx
-
-        try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise HTTPBlockedError(f"the URL cannot be read: {error}") from None
+        parsed = _read_url(url)
         if parsed.scheme not in self.schemes:
             raise HTTPBlockedError(
                 f"the scheme {parsed.scheme!r} is not allowed; use {' or '.join(self.schemes)}"
@@ -208,7 +221,8 @@ class NetworkPolicy:
         no cookies. It is yours to close.
 
         Args:
-            **options: Of ``httpx.AsyncClient``, among them ``verify``, ``http2`` and ``limits``.
+            **options: Of ``httpx.AsyncClient``, among them ``verify``, ``http2`` and ``limits``;
+                and ``wrap``, a function that puts a transport of your own around the policy's.
 
         Raises:
             UserError: An option (``proxy``, ``mounts``, ``transport``, ``trust_env`` ...) would go
@@ -266,6 +280,17 @@ def _read_network(network: str | Network) -> Network:
         return ipaddress.ip_network(network)
     except ValueError as error:
         raise UserError(f"NetworkPolicy: {error}; write a network such as '10.1.0.0/16'") from None
+
+
+def _read_url(url: str | httpx.URL) -> httpx.URL:
+    import httpx
+
+    if isinstance(url, httpx.URL):
+        return url
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise HTTPBlockedError(f"the URL cannot be read: {error}") from None
 
 
 def _port(url: httpx.URL) -> int:
