@@ -1,4 +1,4 @@
-"""Calls arrive at a real server as the document says, and documents are read as they are written."""
+"""Calls arrive at a real server as the document says, and documents are read as written."""
 
 from __future__ import annotations
 

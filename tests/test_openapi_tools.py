@@ -216,6 +216,26 @@ def test_credentials_go_only_where_they_are_asked_for(
         assert "the-key" not in json.dumps(request)
 
 
+@pytest.mark.usefixtures("http_environment")
+def test_client_credentials_fetch_a_token_with_the_operations_scopes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBE_ID", "me")
+    monkeypatch.setenv("PROBE_KEY", "the-key")
+    flow = {"tokenUrl": f"{service.url}/token", "scopes": {"read": "", "write": ""}}
+    spec = secured({"oauth": ["read"]}, server=service.url)
+    spec["components"]["securitySchemes"] = {
+        "oauth": {"type": "oauth2", "flows": {"clientCredentials": flow}}
+    }
+    tool = only_tool(spec, auth={"oauth": ["PROBE_ID", "PROBE_KEY"]})
+    service.replies.append(Reply(body=b'{"access_token": "t0ken", "token_type": "bearer"}'))
+    call(tool)
+    fetch, request = service.requests
+    assert fetch["path"] == "/token"
+    assert "scope=read" in fetch["body"]
+    assert request["headers"]["authorization"] == "Bearer t0ken"
+
+
 def test_credentials_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROBE_KEY", "the-key")
     with pytest.raises(UserError, match="no security scheme fits 'beaer'; did you mean 'bearer'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
 
+from agentkit_tools.auth import RenewableAuth
+
 if TYPE_CHECKING:
     import httpx
 
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 300.0
 _TAIL_LINES = 5
+_SECRET = re.compile(r"key|token|secret|passw|credential|authorization|cookie", re.IGNORECASE)
 
 
 class StdioEndpoint:
@@ -78,6 +82,11 @@ class StdioEndpoint:
         """A request that the program did not answer may have arrived."""
         return False
 
+    def secrets(self) -> tuple[str, ...]:
+        """Values of the program's variables whose names say that they are secret."""
+        given = self._parameters.env or {}
+        return tuple(value for name, value in given.items() if value and _SECRET.search(name))
+
     def _follow(self, descriptor: int) -> None:
         # Read to the end in any case: a program whose standard error is full stands still.
         with os.fdopen(descriptor, encoding="utf-8", errors="replace") as lines:
@@ -118,6 +127,17 @@ class HTTPEndpoint:
         """Whether there was not even a connection."""
         return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
 
+    def secrets(self) -> tuple[str, ...]:
+        """Credentials, and headers whose names say that they are secret."""
+        headers = (
+            part
+            for name, value in self._headers.items()
+            if _SECRET.search(name)
+            for part in (value, value.rpartition(" ")[2])
+        )
+        auth = self._auth
+        return (*headers, *(auth.secrets() if isinstance(auth, _Signing) else ()))
+
 
 class _Signing(httpx2.Auth):
     """Our credentials on the requests of the SDK's client."""
@@ -125,9 +145,23 @@ class _Signing(httpx2.Auth):
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
 
+    def secrets(self) -> tuple[str, ...]:
+        """As far as they are known."""
+        return self._auth.secrets()
+
     async def async_auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        await self._sign(request)
+        response = yield request
+        ours = cast("httpx.Request", request)
+        renewable = response.status_code == 401 and isinstance(self._auth, RenewableAuth)
+        if renewable and await cast("RenewableAuth", self._auth).renew(ours):
+            await self._sign(request)
+            yield request
+
+    async def _sign(self, request: httpx2.Request) -> None:
         # httpx2 continues httpx: what an Auth touches of a request is the same in both.
-        self._auth.apply(cast("httpx.Request", request))
-        yield request
+        signing = self._auth.apply(cast("httpx.Request", request))
+        if signing is not None:
+            await signing

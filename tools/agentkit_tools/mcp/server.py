@@ -91,6 +91,7 @@ class MCPServer:
         self.timeout = timeout
         """Seconds for one request; ``None`` for no limit but the agent's."""
         self._max_chars = max_result_chars
+        self._secrets = endpoint.secrets
         self._on_progress = on_progress
         self._state = _State(name, on_log)
         self._connection = Connection(
@@ -461,6 +462,7 @@ class MCPServer:
             hints=hints,
             approval="ask" if ask else None,
             timeout=self.timeout,
+            secrets=self._secrets,
         )
 
     async def _send_call(self, name: str, arguments: dict[str, Any], repeatable: bool) -> Any:

@@ -65,6 +65,7 @@ class MCPTool:
         hints: What the server says of it.
         approval: ``ask`` if a person is to agree to each call.
         timeout: Seconds that one call may take.
+        secrets: Gives what must never reach the model.
 
     Raises:
         SchemaError: The schema cannot be used.
@@ -81,8 +82,10 @@ class MCPTool:
         hints: MCPToolHints,
         approval: Literal["ask"] | None,
         timeout: float | None,
+        secrets: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._send = send
+        self._secrets = secrets
         self.server_name = server_name
         """The name that the server knows it by."""
         self.hints = hints
@@ -104,6 +107,15 @@ class MCPTool:
 
     def __repr__(self) -> str:
         return f"MCPTool({self.definition.name!r})"
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the server says that it changes nothing."""
+        return self.hints.read_only
+
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never reach the model."""
+        return self._secrets()
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Have the server do it. Cancelling the call tells the server so.

@@ -9,7 +9,8 @@ from urllib.parse import urljoin
 
 from agentkit.errors import UserError
 from agentkit_tools._names import check_known
-from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
+from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth, RenewableAuth
+from agentkit_tools.oauth2 import OAuth2ClientCredentials
 
 if TYPE_CHECKING:
     import httpx
@@ -30,13 +31,22 @@ class Credentials:
     Args:
         document: Declares the schemes.
         config: What the program has; ``None`` for nothing.
+        operations: Whose scopes to ask for, where a token is fetched.
 
     Raises:
         UserError: A scheme is unknown or is not supported, or a variable is not set.
     """
 
-    def __init__(self, document: Document, config: AuthConfig | None) -> None:
+    def __init__(
+        self, document: Document, config: AuthConfig | None, operations: Sequence[Operation]
+    ) -> None:
         self._document = document
+        self._scopes: dict[str, list[str]] = {}
+        for operation in operations:
+            for alternative in self._needs(operation).value or ():
+                for name, scopes in alternative.items():
+                    known = self._scopes.setdefault(name, [])
+                    known += [scope for scope in scopes if scope not in known]
         self._all = config if isinstance(config, Auth) else None
         self._by_scheme: dict[str, Auth] = {}
         if config is None or isinstance(config, Auth):
@@ -63,8 +73,7 @@ class Credentials:
         """
         if self._all is not None:
             return self._all
-        own = operation.node.child("security")
-        needs = own if own.value is not None else self._document.root.child("security")
+        needs = self._needs(operation)
         alternatives = [item for item in needs.value or () if isinstance(item, Mapping)]
         if not self._by_scheme or not alternatives:
             return None
@@ -88,10 +97,8 @@ class Credentials:
         if kind == "apiKey":
             (variable,) = _expect(variables, 1, where, "the key")
             place = value.get("in")
-            if place in ("header", "query"):
+            if place in ("header", "query", "cookie"):
                 return APIKeyAuth(env=variable, **{place: value.get("name")})
-            if place == "cookie":
-                return _cookie_key(variable, str(value.get("name")))
         if kind == "http" and way == "bearer":
             return BearerAuth(env=_expect(variables, 1, where, "the token")[0])
         if kind == "http" and way == "basic":
@@ -100,33 +107,32 @@ class Credentials:
         if kind in ("oauth2", "openIdConnect"):
             if len(variables) == 1:  # a token that was got in some other way
                 return BearerAuth(env=variables[0])
-            return self._client_credentials(where, scheme, variables)
+            return self._client_credentials(name, scheme, variables)
         raise UserError(
             f"{scheme.where}: security scheme {name!r} ({kind} {way}".rstrip()
             + ") is not supported; give an object with secrets() and apply(request) instead"
         )
 
-    def _client_credentials(self, where: str, scheme: Node, variables: list[str]) -> Auth:
-        client_id, secret = _expect(variables, 2, where, "the client's id and its secret")
+    def _client_credentials(self, name: str, scheme: Node, variables: list[str]) -> Auth:
+        client_id, secret = _expect(
+            variables, 2, f"auth[{name!r}]", "the client's id and its secret"
+        )
         flow = scheme.child("flows", "clientCredentials").value
         if not isinstance(flow, Mapping) or not isinstance(flow.get("tokenUrl"), str):
             raise UserError(
                 f"{scheme.where}: there is no client credentials flow; get a token otherwise and "
                 "name the variable that holds it"
             )
-        try:
-            from agentkit_tools.auth import OAuth2ClientCredentials
-        except ImportError:
-            raise UserError(
-                f"{where}: OAuth 2 client credentials are not supported in this version; get a "
-                "token otherwise and name the variable that holds it"
-            ) from None
-        made: Auth = OAuth2ClientCredentials(
+        return OAuth2ClientCredentials(
             token_url=urljoin(self._document.url or "", flow["tokenUrl"]),
             client_id_env=client_id,
             client_secret_env=secret,
+            scopes=self._scopes.get(name, ()),
         )
-        return made
+
+    def _needs(self, operation: Operation) -> Node:
+        own = operation.node.child("security")
+        return own if own.value is not None else self._document.root.child("security")
 
 
 def _expect(variables: list[str], count: int, where: str, what: str) -> list[str]:
@@ -134,33 +140,6 @@ def _expect(variables: list[str], count: int, where: str, what: str) -> list[str
         noun = "variable that holds" if count == 1 else f"{count} variables that hold"
         raise UserError(f"{where}: name the environment {noun} {what}, not {variables!r}")
     return variables
-
-
-def _cookie_key(variable: str, name: str) -> Auth:
-    return _CookieKeyAuth(variable, name)
-
-
-@dataclass(frozen=True, slots=True)
-class _CookieKeyAuth:
-    """A key in a cookie."""
-
-    env: str
-    name: str
-
-    def secrets(self) -> tuple[str, ...]:
-        """The key."""
-        return BearerAuth(env=self.env).secrets()
-
-    def apply(self, request: httpx.Request) -> None:
-        """Add the cookie to those that the request has."""
-        (key,) = self.secrets()
-        mine = f"{self.name}="
-        others = [
-            cookie
-            for cookie in request.headers.get("Cookie", "").split("; ")
-            if cookie and not cookie.startswith(mine)
-        ]
-        request.headers["Cookie"] = "; ".join([*others, f"{mine}{key}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +152,16 @@ class _Several:
         """Those of all."""
         return tuple(secret for part in self.parts for secret in part.secrets())
 
-    def apply(self, request: httpx.Request) -> None:
+    async def apply(self, request: httpx.Request) -> None:
         """Apply all."""
         for part in self.parts:
-            part.apply(request)
+            signing = part.apply(request)
+            if signing is not None:
+                await signing
+
+    async def renew(self, rejected: httpx.Request) -> bool:
+        """Renew what can be."""
+        renewed = [
+            await part.renew(rejected) for part in self.parts if isinstance(part, RenewableAuth)
+        ]
+        return any(renewed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -86,7 +86,7 @@ class OpenAPITools(Sequence[HTTPTool]):
         server_variables: Mapping[str, str] | None = None,
         prefix: str = "",
         deprecated: bool = False,
-        approval: Literal["ask"] | None = None,
+        approval: Literal["allow", "ask", "deny"] | Callable[..., Any] | None = None,
         max_description_chars: int = 300,
         options: Mapping[str, Any] | None = None,
     ) -> OpenAPITools:
@@ -108,7 +108,8 @@ class OpenAPITools(Sequence[HTTPTool]):
             server_variables: Values for variables in the server's URL.
             prefix: Stands before each tool's name.
             deprecated: Take deprecated operations, parameters and properties, too.
-            approval: ``ask`` if a person is to agree to each call that may change something.
+            approval: As for :class:`~agentkit_tools.http.HTTPTool`, for operations that may change
+                something: ``ask`` has a person agree to each call.
             max_description_chars: Longer descriptions are cut, at a sentence's end if possible.
             options: Further arguments for each :class:`~agentkit_tools.http.HTTPTool`, such as
                 ``timeout``, ``network`` or ``max_items``.
@@ -122,7 +123,7 @@ class OpenAPITools(Sequence[HTTPTool]):
         document = Document(spec)
         found = list(read_operations(document, max_description_chars=max_description_chars))
         chosen = _choose(found, include, exclude, deprecated=deprecated)
-        credentials = Credentials(document, auth)
+        credentials = Credentials(document, auth, chosen)
         servers = ServerChoice(document, server, server_variables or {})
         schemas = SchemaSet(
             document, max_description_chars=max_description_chars, deprecated=deprecated
@@ -163,7 +164,7 @@ class OpenAPITools(Sequence[HTTPTool]):
                     content_type=request.content_type,
                     styles=request.styles,
                     auth=credentials.auth(operation),
-                    **(options or {}),
+                    **{"approval": None if operation.read_only else approval, **(options or {})},
                 )
             except (SchemaError, RecursionError) as error:
                 reason = str(error) if isinstance(error, SchemaError) else "nested too deeply"
@@ -175,7 +176,6 @@ class OpenAPITools(Sequence[HTTPTool]):
                 skipped.append(SkippedOperation(operation, reason))
                 continue
             tool.read_only = operation.read_only  # type: ignore[attr-defined]
-            tool.approval = None if operation.read_only else approval  # type: ignore[attr-defined]
             tools[name] = tool
             operations.append(operation)
         return cls(list(tools.values()), operations, skipped)
