@@ -13,6 +13,7 @@ from agentkit.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from agentkit_tools.mcp._connection import MCPConnectionError
+    from agentkit_tools.mcp.options import ServerOptions
     from agentkit_tools.mcp.resources import (
         MCPContent,
         MCPPrompt,
@@ -32,6 +33,7 @@ __all__ = [
     "MCPServer",
     "MCPTool",
     "MCPToolHints",
+    "ServerOptions",
     "make_mcp_server",
     "serve_mcp",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "MCPServer": ".server",
     "MCPTool": ".tool",
     "MCPToolHints": ".tool",
+    "ServerOptions": ".options",
     "make_mcp_server": ".serving",
     "serve_mcp": ".serving",
 }

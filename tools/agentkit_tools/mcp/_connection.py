@@ -20,6 +20,8 @@ from agentkit_tools.mcp import _background
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from mcp.client.session import LoggingFnT, MessageHandlerFnT
+
 __all__ = ["Callbacks", "Connection", "Endpoint", "MCPConnectionError"]
 
 T = TypeVar("T")
@@ -60,9 +62,9 @@ class Endpoint(Protocol):
 class Callbacks:
     """Who is told of what the server sends by itself; called in the background thread."""
 
-    message: Callable[[Any], Awaitable[None]]
+    message: MessageHandlerFnT
     """Of notifications."""
-    log: Callable[[Any], Awaitable[None]]
+    log: LoggingFnT
     """Of log messages."""
     connected: Callable[[Client], Coroutine[Any, Any, None]]
     """Of a session that has begun; runs until the session ends."""

@@ -40,10 +40,10 @@ def block_text(block: ContentBlock) -> str:
         return _link(block.name, block.uri, block.mime_type, block.description)
     if block.type == "resource":
         resource = block.resource
-        text = getattr(resource, "text", None)
-        if text is not None:
-            return f"[{resource.uri}]\n{text}"
-        return describe_blob(f"resource {resource.uri}", resource.mime_type, resource.blob)
+        blob: str | None = getattr(resource, "blob", None)
+        if blob is None:
+            return f"[{resource.uri}]\n{getattr(resource, 'text', '')}"
+        return describe_blob(f"resource {resource.uri}", resource.mime_type, blob)
     return f"[{block.type}]"
 
 

@@ -7,14 +7,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentkit.errors import ToolError
+from agentkit.errors import ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
+from agentkit_tools._names import check_known
 from agentkit_tools.mcp._content import cut, describe_blob
 
 if TYPE_CHECKING:
     import mcp_types
 
-__all__ = ["MCPContent", "MCPPrompt", "MCPPromptArgument", "MCPResource", "ResourceTool"]
+__all__ = [
+    "MCPContent",
+    "MCPPrompt",
+    "MCPPromptArgument",
+    "MCPResource",
+    "ResourceTool",
+    "explain_prompt",
+]
 
 _MAX_LISTED = 30
 _MAX_DESCRIPTION = 120
@@ -40,9 +48,9 @@ class MCPResource:
     @classmethod
     def read(cls, item: mcp_types.Resource | mcp_types.ResourceTemplate) -> MCPResource:
         """From an entry of the server's list."""
-        template = getattr(item, "uri_template", None)
+        template: str | None = getattr(item, "uri_template", None)
         return cls(
-            uri=template or getattr(item, "uri", ""),
+            uri=str(getattr(item, "uri", "")) if template is None else template,
             name=item.title or item.name,
             description=item.description or "",
             mime_type=item.mime_type,
@@ -63,6 +71,19 @@ class MCPContent:
     """The text."""
     data: bytes | None = None
     """The bytes, where it is no text."""
+
+    @classmethod
+    def read(
+        cls, part: mcp_types.TextResourceContents | mcp_types.BlobResourceContents
+    ) -> MCPContent:
+        """From a part of the server's answer."""
+        blob = getattr(part, "blob", None)
+        return cls(
+            uri=part.uri,
+            mime_type=part.mime_type,
+            text=getattr(part, "text", None),
+            data=None if blob is None else base64.b64decode(blob),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +108,38 @@ class MCPPrompt:
     """What it is for."""
     arguments: tuple[MCPPromptArgument, ...] = ()
     """What it asks for."""
+
+    @classmethod
+    def read(cls, prompt: mcp_types.Prompt) -> MCPPrompt:
+        """From an entry of the server's list."""
+        return cls(
+            name=prompt.name,
+            description=prompt.description or prompt.title or "",
+            arguments=tuple(
+                MCPPromptArgument(
+                    name=argument.name,
+                    description=argument.description or "",
+                    required=bool(argument.required),
+                )
+                for argument in prompt.arguments or ()
+            ),
+        )
+
+
+def explain_prompt(
+    prompts: Sequence[MCPPrompt], name: str, arguments: Mapping[str, str], *, where: str
+) -> None:
+    """Say what is wrong with asking for a prompt, if that can be told.
+
+    Raises:
+        UserError: There is no such prompt, or an argument is missing.
+    """
+    known = {prompt.name: prompt for prompt in prompts}
+    check_known([name], list(known), where=where, kind="prompt")
+    asked = known[name].arguments if name in known else ()
+    missing = [a.name for a in asked if a.required and a.name not in arguments]
+    if missing:
+        raise UserError(f"{where}, prompt {name!r}: it needs {', '.join(missing)}")
 
 
 class ResourceTool:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import contextlib
 import logging
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from urllib.parse import urlsplit
 
 import mcp_types
 from mcp import Client, MCPError
-from mcp.client.subscriptions import SubscriptionLost
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from agentkit.errors import SchemaError, ToolError, UserError
@@ -25,14 +21,16 @@ from agentkit_tools.mcp import _background
 from agentkit_tools.mcp._connection import Callbacks, Connection, MCPConnectionError
 from agentkit_tools.mcp._content import block_text, result_value
 from agentkit_tools.mcp._endpoints import HTTPEndpoint, StdioEndpoint
+from agentkit_tools.mcp._state import ListKind, ServerState, list_all
+from agentkit_tools.mcp.options import ServerOptions
 from agentkit_tools.mcp.resources import (
     MCPContent,
     MCPPrompt,
-    MCPPromptArgument,
     MCPResource,
     ResourceTool,
+    explain_prompt,
 )
-from agentkit_tools.mcp.tool import MCPTool, MCPToolHints
+from agentkit_tools.mcp.tool import MCPTool, MCPToolHints, needs_task
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,11 +45,6 @@ __all__ = ["MCPServer"]
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-# What servers log is told to a program that has set up logging, and to nobody else.
-logging.getLogger("agentkit_tools.mcp").addHandler(logging.NullHandler())
-
-_MAX_PAGES = 100
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO}
 
 
 class MCPServer:
@@ -74,26 +67,22 @@ class MCPServer:
         endpoint: StdioEndpoint | HTTPEndpoint,
         *,
         name: str,
-        timeout: float | None,
-        connect_timeout: float,
-        attempts: int,
-        max_result_chars: int,
-        on_log: Callable[[str, Any], None] | None,
-        on_progress: Callable[[str, float, float | None, str | None], None] | None,
+        **options: Unpack[ServerOptions],
     ) -> None:
-        for option, value in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            if value is not None and not value > 0:
-                raise UserError(f"MCP server {name!r}: {option} must be more than 0 s, not {value}")
-        if attempts < 1 or max_result_chars < 1:
-            raise UserError(f"MCP server {name!r}: attempts and max_result_chars must be 1 or more")
         self.name = name
         """How errors and logs name it."""
-        self.timeout = timeout
+        self.timeout = options.get("timeout", 60.0)
         """Seconds for one request; ``None`` for no limit but the agent's."""
-        self._max_chars = max_result_chars
+        connect_timeout, attempts = options.get("connect_timeout", 30.0), options.get("attempts", 4)
+        self._max_chars = options.get("max_result_chars", 50_000)
+        for option, value in (("timeout", self.timeout), ("connect_timeout", connect_timeout)):
+            if value is not None and not value > 0:
+                raise UserError(f"MCP server {name!r}: {option} must be more than 0 s, not {value}")
+        if attempts < 1 or self._max_chars < 1:
+            raise UserError(f"MCP server {name!r}: attempts and max_result_chars must be 1 or more")
         self._secrets = endpoint.secrets
-        self._on_progress = on_progress
-        self._state = _State(name, on_log)
+        self._on_progress = options.get("on_progress")
+        self._state = ServerState(name, options.get("on_log"))
         self._connection = Connection(
             endpoint,
             label=f"the MCP server {name!r}",
@@ -118,12 +107,7 @@ class MCPServer:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         name: str | None = None,
-        timeout: float | None = 60.0,
-        connect_timeout: float = 30.0,
-        attempts: int = 4,
-        max_result_chars: int = 50_000,
-        on_log: Callable[[str, Any], None] | None = None,
-        on_progress: Callable[[str, float, float | None, str | None], None] | None = None,
+        **options: Unpack[ServerOptions],
     ) -> MCPServer:
         """A program that is started and spoken to through pipes.
 
@@ -134,24 +118,10 @@ class MCPServer:
                 ``HOME`` and the like, so that secrets go where they are sent.
             cwd: Folder to start it in.
             name: How errors and logs name it; by default the command.
-            timeout: Seconds for one request.
-            connect_timeout: Seconds for starting and greeting it.
-            attempts: How often to try to start it again after it has ended.
-            max_result_chars: A longer result is cut, and the model told so.
-            on_log: Told of the server's log messages: level and data. Called in another thread,
-                as is ``on_progress``; both must be quick.
-            on_progress: Told how far a call is: tool, progress, total, and a text.
+            options: See :class:`ServerOptions`.
         """
-        return cls(
-            StdioEndpoint(command, args, env or {}, cwd),
-            name=name or Path(command).name,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            attempts=attempts,
-            max_result_chars=max_result_chars,
-            on_log=on_log,
-            on_progress=on_progress,
-        )
+        endpoint = StdioEndpoint(command, args, env or {}, cwd)
+        return cls(endpoint, name=name or Path(command).name, **options)
 
     @classmethod
     def http(
@@ -161,12 +131,7 @@ class MCPServer:
         headers: Mapping[str, str] | None = None,
         auth: Auth | httpx2.Auth | None = None,
         name: str | None = None,
-        timeout: float | None = 60.0,
-        connect_timeout: float = 30.0,
-        attempts: int = 4,
-        max_result_chars: int = 50_000,
-        on_log: Callable[[str, Any], None] | None = None,
-        on_progress: Callable[[str, float, float | None, str | None], None] | None = None,
+        **options: Unpack[ServerOptions],
     ) -> MCPServer:
         """A service that is spoken to over streamable HTTP.
 
@@ -176,15 +141,11 @@ class MCPServer:
             auth: Credentials, such as :class:`~agentkit_tools.auth.BearerAuth`, or an
                 ``httpx2.Auth`` such as the SDK's ``mcp.client.auth.OAuthClientProvider``.
             name: How errors and logs name it; by default the URL's host.
-            timeout: As for :meth:`stdio`, like all that follow.
-            connect_timeout: Seconds.
-            attempts: How often to try to reach it.
-            max_result_chars: Of one result.
-            on_log: Told of log messages.
-            on_progress: Told of progress.
-        """
-        from urllib.parse import urlsplit
+            options: See :class:`ServerOptions`.
 
+        Raises:
+            UserError: The URL cannot be used, or a credential is missing.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(
@@ -192,18 +153,9 @@ class MCPServer:
             )
         if parts.username is not None:
             raise UserError(f"MCP server {parts.hostname}: no password in the URL; use auth=...")
-        if auth is not None and hasattr(auth, "secrets"):
-            auth.secrets()  # raises now rather than in the middle of a run
-        return cls(
-            HTTPEndpoint(url, headers or {}, auth),
-            name=name or parts.hostname,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            attempts=attempts,
-            max_result_chars=max_result_chars,
-            on_log=on_log,
-            on_progress=on_progress,
-        )
+        endpoint = HTTPEndpoint(url, headers or {}, auth)
+        endpoint.secrets()  # raises now rather than in the middle of a run
+        return cls(endpoint, name=name or parts.hostname, **options)
 
     def __repr__(self) -> str:
         return f"MCPServer({self.name!r})"
@@ -272,7 +224,7 @@ class MCPServer:
                 tools are left out with a warning.
             UserError: No tool has a name that ``include`` gives.
         """
-        listed = await self._listed("tools", lambda c, cursor: c.list_tools(cursor=cursor))
+        listed = await self._listed("tools")
         known = [tool.name for tool in listed]
         where = f"MCP server {self.name!r}: include"
         check_known(list(include or ()), known, where=where)
@@ -281,7 +233,7 @@ class MCPServer:
         for tool in listed:
             if include is not None and not matches([tool.name], include):
                 continue
-            if matches([tool.name], exclude) or _needs_task(tool):
+            if matches([tool.name], exclude) or needs_task(tool):
                 continue
             name = tool_name(prefix + tool.name, taken)
             try:
@@ -294,7 +246,14 @@ class MCPServer:
                 taken.add(name)
         if resources:
             name = tool_name(f"{prefix}read_resource", taken)
-            made.append(await self._resource_tool(name))
+            reader = ResourceTool(
+                self.read_resource,
+                name=name,
+                resources=await self.resources(),
+                max_chars=self._max_chars,
+                timeout=self.timeout,
+            )
+            made.append(reader)
         return made
 
     def tools_sync(
@@ -336,16 +295,16 @@ class MCPServer:
         """
         report = self._on_progress
 
-        async def progress(done: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             if report is not None:
-                report(name, done, total, message)
+                report(name, progress, total, message)
 
         async def send(client: Client) -> mcp_types.CallToolResult:
             return await client.call_tool(
                 name,
                 dict(arguments),
                 read_timeout_seconds=self.timeout,
-                progress_callback=None if report is None else progress,
+                progress_callback=None if report is None else on_progress,
             )
 
         try:
@@ -373,10 +332,8 @@ class MCPServer:
 
     async def resources(self) -> list[MCPResource]:
         """What can be read by its URI, and templates of such URIs."""
-        listed = await self._listed("resources", lambda c, cur: c.list_resources(cursor=cur))
-        templates = await self._listed(
-            "resource_templates", lambda c, cur: c.list_resource_templates(cursor=cur)
-        )
+        listed = await self._listed("resources")
+        templates = await self._listed("resource_templates")
         return [MCPResource.read(item) for item in (*listed, *templates)]
 
     async def read_resource(self, uri: str) -> list[MCPContent]:
@@ -389,36 +346,12 @@ class MCPServer:
             result = await self._request(lambda c: c.read_resource(uri), repeatable=True)
         except MCPError as error:
             raise ToolError(f"{uri} cannot be read: {error.message[:500]}") from None
-        return [
-            MCPContent(
-                uri=part.uri,
-                mime_type=part.mime_type,
-                text=part.text if isinstance(part, mcp_types.TextResourceContents) else None,
-                data=base64.b64decode(part.blob)
-                if isinstance(part, mcp_types.BlobResourceContents)
-                else None,
-            )
-            for part in result.contents
-        ]
+        return [MCPContent.read(part) for part in result.contents]
 
     async def prompts(self) -> list[MCPPrompt]:
         """The prompts that the server offers."""
-        listed = await self._listed("prompts", lambda c, cur: c.list_prompts(cursor=cur))
-        return [
-            MCPPrompt(
-                name=prompt.name,
-                description=prompt.description or prompt.title or "",
-                arguments=tuple(
-                    MCPPromptArgument(
-                        name=argument.name,
-                        description=argument.description or "",
-                        required=bool(argument.required),
-                    )
-                    for argument in prompt.arguments or ()
-                ),
-            )
-            for prompt in listed
-        ]
+        listed = await self._listed("prompts")
+        return [MCPPrompt.read(prompt) for prompt in listed]
 
     async def get_prompt(
         self, name: str, arguments: Mapping[str, str] | None = None
@@ -436,13 +369,9 @@ class MCPServer:
         try:
             result = await self._request(lambda c: c.get_prompt(name, values), repeatable=True)
         except MCPError as error:
-            known = {prompt.name: prompt for prompt in await self.prompts()}
             where = f"MCP server {self.name!r}"
-            check_known([name], list(known), where=where, kind="prompt")
-            asked = known[name].arguments if name in known else ()
-            missing = [a.name for a in asked if a.required and a.name not in (arguments or {})]
-            why = f"it needs {', '.join(missing)}" if missing else error.message[:500]
-            raise UserError(f"{where}, prompt {name!r}: {why}") from None
+            explain_prompt(await self.prompts(), name, arguments or {}, where=where)
+            raise UserError(f"{where}, prompt {name!r}: {error.message[:500]}") from None
         make = {"user": UserMessage, "assistant": AssistantMessage}
         return [make[message.role](block_text(message.content)) for message in result.messages]
 
@@ -468,118 +397,22 @@ class MCPServer:
     async def _send_call(self, name: str, arguments: dict[str, Any], repeatable: bool) -> Any:
         return await self.call_tool(name, arguments, repeatable=repeatable)
 
-    async def _resource_tool(self, name: str) -> ResourceTool:
-        return ResourceTool(
-            self.read_resource,
-            name=name,
-            resources=await self.resources(),
-            max_chars=self._max_chars,
-            timeout=self.timeout,
-        )
-
     async def _request(self, send: Callable[[Client], Awaitable[T]], *, repeatable: bool) -> T:
         request = self._connection.request(send, repeatable=repeatable, timeout=self.timeout)
         return await _background.run(request)
 
-    async def _listed(
-        self, kind: str, ask: Callable[[Client, str | None], Awaitable[Any]]
-    ) -> list[Any]:
+    async def _listed(self, kind: ListKind) -> list[Any]:
         """All pages of a list, from memory if the server has not said that it changed."""
-        capability = kind.partition("_")[0].rstrip("s") + "s"
         kept = self._state.lists.get(kind)
         if kept is not None:
             return kept
-
-        async def send(client: Client) -> list[Any]:
-            if getattr(client.server_capabilities, capability, None) is None:
-                return []
-            items: list[Any] = []
-            cursor: str | None = None
-            for _ in range(_MAX_PAGES):
-                page = await ask(client, cursor)
-                items += getattr(page, kind)
-                cursor = page.next_cursor
-                if not cursor:
-                    break
-            return items
-
         changes = self._state.changes
         try:
-            items = await self._request(send, repeatable=True)
+            items = await self._request(lambda c: list_all(c, kind), repeatable=True)
         except MCPError as error:
-            if error.code == mcp_types.METHOD_NOT_FOUND:
-                items = []
-            else:
-                raise ToolError(
-                    f"the MCP server {self.name!r} does not list its {kind}: {error.message[:300]}"
-                ) from None
+            raise ToolError(
+                f"the MCP server {self.name!r} does not list its {kind}: {error.message[:300]}"
+            ) from None
         if changes == self._state.changes:
             self._state.lists[kind] = items
         return items
-
-
-def _needs_task(tool: mcp_types.Tool) -> bool:
-    """Whether it can be called as a task only, which is not supported."""
-    return tool.execution is not None and tool.execution.task_support == "required"
-
-
-class _State:
-    """What notifications change; apart from the server, which must be free to go."""
-
-    def __init__(self, name: str, on_log: Callable[[str, Any], None] | None) -> None:
-        self.lists: dict[str, list[Any]] = {}
-        self.changes = 0
-        self._on_log = on_log
-        self._logger = logging.getLogger(f"{__name__}.{name}")
-
-    def _changed(self, *kinds: str) -> None:
-        self.changes += 1
-        for kind in kinds:
-            self.lists.pop(kind, None)
-
-    async def on_message(self, message: Any) -> None:
-        """Of a session of the protocol before 2026."""
-        if isinstance(message, mcp_types.ToolListChangedNotification):
-            self._changed("tools")
-        elif isinstance(message, mcp_types.PromptListChangedNotification):
-            self._changed("prompts")
-        elif isinstance(message, mcp_types.ResourceListChangedNotification):
-            self._changed("resources", "resource_templates")
-
-    async def on_log_message(self, params: mcp_types.LoggingMessageNotificationParams) -> None:
-        """A log message of the server."""
-        self._logger.log(_LEVELS.get(params.level, logging.WARNING), "%s", params.data)
-        if self._on_log is not None:
-            try:
-                self._on_log(params.level, params.data)
-            except Exception:
-                logger.exception("on_log failed")
-
-    async def follow(self, client: Client) -> None:
-        """Of a session of the protocol since 2026, which sends changes to those who ask."""
-        self._changed(*self.lists.copy())  # the server may be another than before
-        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            return
-        has = client.server_capabilities
-        wanted = {
-            f"{kind}_list_changed": bool(part is not None and part.list_changed)
-            for kind, part in (
-                ("tools", has.tools),
-                ("prompts", has.prompts),
-                ("resources", has.resources),
-            )
-        }
-        while any(wanted.values()):
-            with contextlib.suppress(SubscriptionLost, MCPError, TimeoutError):
-                async with client.listen(**wanted) as events:
-                    async for event in events:
-                        kind = type(event).__name__
-                        self._changed(
-                            *(
-                                k
-                                for k in ("tools", "prompts", "resources", "resource_templates")
-                                if kind.lower().startswith(k.partition("_")[0].rstrip("s"))
-                            )
-                        )
-            self._changed(*self.lists.copy())  # what was missed meanwhile is not told again
-            await asyncio.sleep(1.0)

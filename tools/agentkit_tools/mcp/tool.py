@@ -14,7 +14,7 @@ from agentkit_tools._json_schema import modernized
 if TYPE_CHECKING:
     import mcp_types
 
-__all__ = ["MCPTool", "MCPToolHints"]
+__all__ = ["MCPTool", "MCPToolHints", "needs_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,3 +131,8 @@ class MCPTool:
             ToolError: The server cannot be reached, or says that it failed.
         """
         return await self._send(self.server_name, dict(arguments), self.hints.idempotent)
+
+
+def needs_task(tool: mcp_types.Tool) -> bool:
+    """Whether it can be called as a task only, which is not supported."""
+    return tool.execution is not None and tool.execution.task_support == "required"

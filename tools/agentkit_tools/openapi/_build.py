@@ -23,7 +23,7 @@ from agentkit_tools.openapi.operations import (
 
 __all__ = ["Request", "build_request"]
 
-_STYLES: dict[str, tuple[str, ...]] = {
+_STYLES: dict[str, tuple[StyleName, ...]] = {
     "path": ("simple", "label", "matrix"),
     "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
     "header": ("simple",),
@@ -153,7 +153,7 @@ def _style(document: Document, parameter: Parameter, schema: Any) -> ParameterSt
         return ParameterStyle("json")
     value = parameter.node.value
     known = _STYLES[parameter.place]
-    style = value.get("style") if value.get("style") in known else known[0]
+    style: StyleName = value["style"] if value.get("style") in known else known[0]
     explode = value.get("explode")
     reserved = parameter.place == "query" and value.get("allowReserved") is True
     kinds = schema.get("type")
