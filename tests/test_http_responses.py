@@ -108,6 +108,16 @@ def test_long_and_deep_responses_are_cut_and_say_so(service: Service) -> None:
     assert call(make(service.url, max_items=None, max_depth=None)) == body
 
 
+def test_long_texts_are_cut_and_say_so(service: Service) -> None:
+    page = Reply(body=b"x" * 50_000, headers={"Content-Type": "application/xml"})
+    service.replies += [Reply(body=b'{"a": ["abcdef", "abc"]}'), page, page]
+    tool = make(service.url, max_chars=3)
+    assert call(tool) == {"a": ["abc… 3 more of 6 characters, not shown", "abc"]}
+    text = call(make(service.url))
+    assert text.endswith("x… 30000 more of 50000 characters, not shown")
+    assert call(make(service.url, max_chars=None)) == "x" * 50_000
+
+
 def test_only_accepted_types_are_given_to_the_model(service: Service) -> None:
     page = Reply(body=b"<p>Log in</p>", headers={"Content-Type": "text/html; charset=utf-8"})
     service.replies += [page, page, Reply(headers={"Content-Type": "application/hal+json"})]
@@ -151,6 +161,7 @@ def test_odd_json(service: Service, body: bytes, charset: str, expected: Any) ->
     ("options", "part"),
     [
         ({"max_items": 0}, "max_items must be 1 or more"),
+        ({"max_chars": 0}, "max_chars must be 1 or more"),
         ({"max_depth": 0}, "max_depth must be 1 or more"),
         ({"accept": "text/html"}, "['text/html']"),
         ({"response": "/a~2"}, "'/a~2'"),

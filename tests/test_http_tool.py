@@ -195,6 +195,7 @@ URL = "https://api.test/{city}"
         ({"url": "api.test/{city}"}, ["http://"]),
         ({"url": "https://api.test/a/../b"}, ["'..'"]),
         ({"url": "https://api.test/#{city}"}, ["'#'"]),
+        ({"url": "https://[::1/{city}"}, ["cannot be read"]),
         ({"url": "https://api.test/{city"}, ["literal braces"]),
         ({"url": "https://api.test/{city!r}"}, ["plain name"]),
         ({"url": "https://api.test/{}"}, ["plain name"]),

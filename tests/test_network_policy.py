@@ -334,6 +334,17 @@ def test_redirects_are_checked_as_well(service: Service, follow: bool) -> None:
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [{"ports": []}, {"schemes": ["https"]}, {"only_hosts": ["other.test"]}]
+)
+def test_each_request_of_a_client_is_judged_by_its_url(
+    service: Service, options: dict[str, Any]
+) -> None:
+    with pytest.raises(HTTPBlockedError, match="not allowed"):
+        fetch(NetworkPolicy(allow_private=True, **options), service.url)
+    assert service.requests == []
+
+
 def test_a_tool_s_own_address_is_allowed_and_no_other(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

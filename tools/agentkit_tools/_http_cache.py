@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +60,9 @@ class ResponseCache:
                 "may be another user's at each call; read them from the environment"
             )
         self._identity = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-        self._temporary = None
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="agentkit-http-")
-            folder = Path(self._temporary.name)
+            folder = Path(tempfile.mkdtemp(prefix="agentkit-http-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._folder, self._auth, self._max_bytes = folder, auth, max_bytes
 
     def wrap(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentkit.errors import MissingExtraError, SchemaError
 from agentkit_tools.http_errors import HTTPResponseError
 
-__all__ = ["JMESPath", "Picker", "parse_path", "shorten", "take"]
+__all__ = ["JMESPath", "Shortener", "parse_path", "take"]
 
 _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]+)\]")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
-
-Picker = Callable[[Any], Any]
-"""From a parsed response to what is taken of it."""
 
 
 class JMESPath:
@@ -121,36 +120,54 @@ def take(value: Any, path: Sequence[str | int]) -> Any:
     return value
 
 
-def shorten(value: Any, *, max_items: int | None, max_depth: int | None) -> Any:
-    """Cut long arrays and objects, and deep nesting, and say so where something was cut.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortener:
+    """Cuts what is too much for a model, and says so where something was cut."""
 
-    Args:
-        value: JSON.
-        max_items: Of an array, or entries of an object; ``None`` for all.
-        max_depth: Levels of arrays and objects; ``None`` for all.
+    max_items: int | None
+    """Of an array, or entries of an object; ``None`` for all."""
+    max_depth: int | None
+    """Levels of arrays and objects; ``None`` for all."""
+    max_chars: int | None
+    """Of each text; ``None`` for all."""
 
-    Returns:
-        The value, copied where it was cut.
-    """
-    if not isinstance(value, dict | list):
-        return value
-    if max_depth is not None and max_depth < 1:
-        kind = "entries" if isinstance(value, dict) else "items"
-        return f"… {len(value)} {kind}, not shown" if value else value
-    deeper = None if max_depth is None else max_depth - 1
-    rest = 0 if max_items is None else len(value) - max_items
-    if isinstance(value, dict):
-        entries = list(value.items())[: max_items if rest > 0 else None]
-        shown: Any = {
-            key: shorten(item, max_items=max_items, max_depth=deeper) for key, item in entries
-        }
-        if rest > 0:
-            shown["…"] = f"{rest} more of {len(value)} entries, not shown"
+    def shorten(self, value: Any, depth: int = 0) -> Any:
+        """Cut a value.
+
+        Args:
+            value: JSON.
+            depth: Levels above it.
+
+        Returns:
+            The value, copied where it was cut.
+        """
+        if isinstance(value, str):
+            return self._text(value)
+        if not isinstance(value, dict | list):
+            return value
+        if value and self.max_depth is not None and depth >= self.max_depth:
+            return f"… {len(value)} {_things(value)}, not shown"
+        shown: Any
+        if isinstance(value, dict):
+            entries = islice(value.items(), self.max_items)
+            shown = {key: self.shorten(item, depth + 1) for key, item in entries}
+        else:
+            shown = [self.shorten(item, depth + 1) for item in islice(value, self.max_items)]
+        rest = len(value) - len(shown)
+        if rest:
+            note = f"{rest} more of {len(value)} {_things(value)}, not shown"
+            if isinstance(shown, dict):
+                shown["…"] = note
+            else:
+                shown.append(f"… {note}")
         return shown
-    shown = [
-        shorten(item, max_items=max_items, max_depth=deeper)
-        for item in value[: max_items if rest > 0 else None]
-    ]
-    if rest > 0:
-        shown.append(f"… {rest} more of {len(value)} items, not shown")
-    return shown
+
+    def _text(self, text: str) -> str:
+        if self.max_chars is None or len(text) <= self.max_chars:
+            return text
+        rest = len(text) - self.max_chars
+        return f"{text[: self.max_chars]}… {rest} more of {len(text)} characters, not shown"
+
+
+def _things(value: Any) -> str:
+    return "entries" if isinstance(value, dict) else "items"

@@ -58,7 +58,10 @@ def check_url(url: str, *, label: str) -> set[str]:
             credentials or has a ".." in its path.
     """
     where = f"{label}: url {url!r}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SchemaError(f"{where} cannot be read: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise SchemaError(f"{where} must begin with http:// or https:// and a host")
     if "{" in parts.netloc:

@@ -14,6 +14,7 @@ __all__ = ["check_known", "matches", "tool_name"]
 MAX_NAME_CHARS = 64
 """Longest name of a tool; OpenAI's rule, as in :class:`agentkit.ToolDefinition`."""
 
+_VALID = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -27,10 +28,11 @@ def tool_name(text: str, taken: Collection[str] = ()) -> str:
     Returns:
         At most 64 letters, digits, ``_``, ``-`` and ``.``, beginning with a letter or ``_``.
     """
-    name = _NOT_ALLOWED.sub("_", text).strip("_") or "tool"
-    if not (name[0].isalpha() or name[0] == "_"):
-        name = f"_{name}"
-    name = name[:MAX_NAME_CHARS].rstrip("_.-")
+    name = text
+    if not _VALID.fullmatch(text):
+        name = _NOT_ALLOWED.sub("_", text).strip("_.-") or "tool"
+        name = name if name[0].isalpha() else f"_{name}"
+        name = name[:MAX_NAME_CHARS].rstrip("_.-")
     unique, count = name, 1
     while unique in taken:
         count += 1

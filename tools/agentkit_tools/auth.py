@@ -150,9 +150,10 @@ class BasicAuth:
         check_sources("BasicAuth", ("password_env", self.password_env), ("password", self.password))
 
     def secrets(self) -> tuple[str, ...]:
-        """The password, if it comes from the environment."""
-        known(self.user_env)
-        return known(self.password_env)
+        """The password, and both as the header has them, if they come from the environment."""
+        pair = (*known(self.user_env), *known(self.password_env))
+        encoded = (_encode(*pair),) if len(pair) == 2 else ()
+        return (*known(self.password_env), *encoded)
 
     async def apply(self, request: httpx.Request) -> None:
         """Set the ``Authorization`` header."""
@@ -163,9 +164,13 @@ class BasicAuth:
 
 def basic(user: str, password: str) -> str:
     """The value of a header for Basic authentication, noted as a secret."""
-    encoded = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    encoded = _encode(user, password)
     note_secrets(encoded)
     return f"Basic {encoded}"
+
+
+def _encode(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def check_sources(label: str, *sources: tuple[str, object]) -> None:

@@ -12,7 +12,7 @@ from agentkit.tools import ToolContext, ToolDefinition
 from agentkit.validation import check_schema
 from agentkit_tools._explain import explain
 from agentkit_tools._http_client import Sender
-from agentkit_tools._http_pick import JMESPath, parse_path, shorten, take
+from agentkit_tools._http_pick import JMESPath, Shortener, parse_path, take
 from agentkit_tools._http_pool import ClientPool
 from agentkit_tools._http_request import BodyType, RequestTemplate
 from agentkit_tools._http_response import decode, describe_failure, redact
@@ -89,6 +89,7 @@ class HTTPTool:
         max_items: Items of an array, or entries of an object, that the model is shown; a note
             says how many there were. ``None`` for all.
         max_depth: Levels of arrays and objects that the model is shown; ``None`` for all.
+        max_chars: Characters of each text that the model is shown; ``None`` for all.
         timeout: Seconds that a call may take, retries included; ``None`` for the agent's
             default.
         attempt_timeout: Seconds that one attempt may take.
@@ -136,6 +137,7 @@ class HTTPTool:
         accept: Sequence[str] | None = None,
         max_items: int | None = 100,
         max_depth: int | None = 12,
+        max_chars: int | None = 20_000,
         timeout: float | None = 30.0,
         attempt_timeout: float = 10.0,
         retries: int = 2,
@@ -148,7 +150,8 @@ class HTTPTool:
     ) -> None:
         label = f"tool {name!r}"
         _check_options(label, timeout, attempt_timeout, retries, max_response_bytes)
-        for option, value in (("max_items", max_items), ("max_depth", max_depth)):
+        caps = {"max_items": max_items, "max_depth": max_depth, "max_chars": max_chars}
+        for option, value in caps.items():
             if value is not None and value < 1:
                 raise UserError(f"{label}: {option} must be 1 or more or None, not {value!r}")
         if isinstance(accept, str):
@@ -189,7 +192,7 @@ class HTTPTool:
             auth.secrets()  # raises now rather than in the middle of a run
         self._auth = auth
         self._accept = None if accept is None else tuple(accept)
-        self._max_items, self._max_depth = max_items, max_depth
+        self._shortener = Shortener(**caps)
         self._path = parse_path(response, label=label) if isinstance(response, str) else None
         self._transform = response if callable(response) else None
         maker = self._client_maker(network, client, cache, max_response_bytes)
@@ -236,7 +239,7 @@ class HTTPTool:
         elif self._transform is not None:
             result = self._transform(result)
             result = await result if inspect.isawaitable(result) else result
-        return shorten(result, max_items=self._max_items, max_depth=self._max_depth)
+        return self._shortener.shorten(result)
 
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never reach the model, as far as they are known before a call."""

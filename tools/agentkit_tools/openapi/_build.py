@@ -177,7 +177,8 @@ def _path_template(operation: Operation, request: Request, names: dict[str, str]
             names[wire_name] = request.add(wire_name, "path", {"type": "string"}, required=True)
         return f"\0{names[wire_name]}\1"
 
-    path = _PLACEHOLDER.sub(argument, operation.path)
+    # Documents tell operations of one path apart by what follows "#", which is never sent.
+    path = _PLACEHOLDER.sub(argument, operation.path.partition("#")[0])
     path = path.replace("{", "{{").replace("}", "}}").replace("\0", "{").replace("\1", "}")
     for wire_name in [n for n in names if f"{{{n}}}" not in operation.path]:
         request.properties.pop(names[wire_name])  # declared, but the path has no place for it
