@@ -13,6 +13,7 @@ from agentkit.cli.console import prepare_streams
 from agentkit.cli.doctor import doctor
 from agentkit.cli.failures import DEBUG_VARIABLE
 from agentkit.cli.index import index
+from agentkit.cli.mcp_serve import mcp_serve
 from agentkit.cli.prompt import prompt
 
 __all__ = ["app"]
@@ -29,7 +30,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, index, prompt, doctor):
+for command in (chat, ask, index, prompt, mcp_serve, doctor):
     app.command()(command)
 
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         HTTPTimeoutError,
         HTTPToolError,
     )
+    from agentkit_tools.mcp import MCPServer
     from agentkit_tools.network import NetworkPolicy
     from agentkit_tools.oauth2 import OAuth2ClientCredentials
+    from agentkit_tools.openapi import OpenAPITools
 
 __all__ = [
     "APIKeyAuth",
@@ -46,8 +48,10 @@ __all__ = [
     "HTTPToolError",
     "HostLimits",
     "JMESPath",
+    "MCPServer",
     "NetworkPolicy",
     "OAuth2ClientCredentials",
+    "OpenAPITools",
     "ParameterStyle",
     "tool",
 ]
@@ -70,8 +74,10 @@ _HOMES = {
     "HTTPToolError": ".http_errors",
     "JMESPath": ".http",
     "HostLimits": ".host_limits",
+    "MCPServer": ".mcp",
     "NetworkPolicy": ".network",
     "OAuth2ClientCredentials": ".oauth2",
+    "OpenAPITools": ".openapi",
     "ParameterStyle": ".http",
     "tool": ".function",
 }
