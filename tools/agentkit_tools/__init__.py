@@ -11,6 +11,7 @@ from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
+    from agentkit_tools.calculator import calculator
     from agentkit_tools.function import FunctionTool, tool
     from agentkit_tools.http import HTTPTool
 
@@ -21,6 +22,7 @@ __all__ = [
     "BearerAuth",
     "FunctionTool",
     "HTTPTool",
+    "calculator",
     "tool",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "BearerAuth": ".auth",
     "FunctionTool": ".function",
     "HTTPTool": ".http",
+    "calculator": ".calculator",
     "tool": ".function",
 }
 
