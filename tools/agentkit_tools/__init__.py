@@ -12,6 +12,7 @@ from agentkit._lazy import lazy_exports
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.calculator import calculator
+    from agentkit_tools.dates import date_tools
     from agentkit_tools.function import FunctionTool, tool
     from agentkit_tools.http import HTTPTool
 
@@ -23,6 +24,7 @@ __all__ = [
     "FunctionTool",
     "HTTPTool",
     "calculator",
+    "date_tools",
     "tool",
 ]
 
@@ -34,6 +36,7 @@ _HOMES = {
     "FunctionTool": ".function",
     "HTTPTool": ".http",
     "calculator": ".calculator",
+    "date_tools": ".dates",
     "tool": ".function",
 }
 

@@ -50,6 +50,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\*\*|//|[-+*/%(),!√°]))"
 )
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_UNCLEAR = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})*,0[0-9]{2}(?![0-9])")
 _CURRENCY = re.compile(r"[$€£¥](?=\s*[0-9.])")
 _OPERATORS: dict[str, Callable[[Value, Value], Value]] = {
     "+": add,
@@ -296,12 +297,15 @@ def _spans_of_arguments(text: str) -> list[tuple[int, int]]:
 
 
 def _tokens(text: str, arguments: list[tuple[int, int]]) -> list[_Token]:
-    grouped = {}
-    for group in _THOUSANDS.finditer(text):
-        if not any(start <= group.start() < end for start, end in arguments):
-            grouped[group.start()] = group.end()
-        elif ",0" in group.group():  # max(100,200) has two arguments, but what has max(1,000)?
-            number = group.group()
+    grouped = {
+        match.start(): match.end()
+        for match in _THOUSANDS.finditer(text)
+        if not any(start <= match.start() < end for start, end in arguments)
+    }
+    for start, end in arguments:
+        # max(100,200) has two arguments, but what has max(1,000)?
+        if unclear := _UNCLEAR.search(text, start, end):
+            number = unclear.group()
             raise ToolError(
                 f"{number!r} is not clear between a function's brackets; write "
                 f"{number.replace(',', '')} for one number"
