@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
     from agentkit_tools.calculator import calculator
     from agentkit_tools.dates import date_tools
+    from agentkit_tools.files import FileTools
     from agentkit_tools.function import FunctionTool, tool
     from agentkit_tools.http import HTTPTool
 
@@ -21,6 +22,7 @@ __all__ = [
     "Auth",
     "BasicAuth",
     "BearerAuth",
+    "FileTools",
     "FunctionTool",
     "HTTPTool",
     "calculator",
@@ -33,6 +35,7 @@ _HOMES = {
     "Auth": ".auth",
     "BasicAuth": ".auth",
     "BearerAuth": ".auth",
+    "FileTools": ".files",
     "FunctionTool": ".function",
     "HTTPTool": ".http",
     "calculator": ".calculator",
