@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentkit_tools.files import FileTools
     from agentkit_tools.function import FunctionTool, tool
     from agentkit_tools.http import HTTPTool
+    from agentkit_tools.sql import SQLTools
 
 __all__ = [
     "APIKeyAuth",
@@ -25,6 +26,7 @@ __all__ = [
     "FileTools",
     "FunctionTool",
     "HTTPTool",
+    "SQLTools",
     "calculator",
     "date_tools",
     "tool",
@@ -38,6 +40,7 @@ _HOMES = {
     "FileTools": ".files",
     "FunctionTool": ".function",
     "HTTPTool": ".http",
+    "SQLTools": ".sql",
     "calculator": ".calculator",
     "date_tools": ".dates",
     "tool": ".function",
