@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from http_support import Service
 
 # No test may reach for the network; what is not on this machine is not there.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,3 +41,28 @@ def granite_hybrid() -> Iterator[TransformersModel]:
     model = granite_model(hybrid=True)
     yield model
     model.close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """An HTTP server on this machine."""
+    from http_support import Service
+
+    running = Service()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def http_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Retries without pauses, credentials in the environment, and no proxies."""
+    import stamina
+
+    from http_support import SECRET
+
+    monkeypatch.setenv("PROBE_TOKEN", SECRET)
+    monkeypatch.setenv("PROBE_USER", "ann")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield

@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     from agentkit_tools.dates import date_tools
     from agentkit_tools.files import FileTools
     from agentkit_tools.function import FunctionTool, tool
-    from agentkit_tools.http import HTTPTool
+    from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
+    from agentkit_tools.http_errors import (
+        HTTPAuthError,
+        HTTPBlockedError,
+        HTTPConnectionError,
+        HTTPRedirectError,
+        HTTPRequestError,
+        HTTPResponseError,
+        HTTPStatusError,
+        HTTPTimeoutError,
+        HTTPToolError,
+    )
+    from agentkit_tools.network import NetworkPolicy
+    from agentkit_tools.python_runner import PythonTool
     from agentkit_tools.sql import SQLTools
+    from agentkit_tools.web import WebPageTool
 
 __all__ = [
     "APIKeyAuth",
@@ -25,8 +39,22 @@ __all__ = [
     "BearerAuth",
     "FileTools",
     "FunctionTool",
+    "HTTPAuthError",
+    "HTTPBlockedError",
+    "HTTPConnectionError",
+    "HTTPRedirectError",
+    "HTTPRequestError",
+    "HTTPResponseError",
+    "HTTPStatusError",
+    "HTTPTimeoutError",
     "HTTPTool",
+    "HTTPToolError",
+    "JMESPath",
+    "NetworkPolicy",
+    "ParameterStyle",
+    "PythonTool",
     "SQLTools",
+    "WebPageTool",
     "calculator",
     "date_tools",
     "tool",
@@ -39,8 +67,22 @@ _HOMES = {
     "BearerAuth": ".auth",
     "FileTools": ".files",
     "FunctionTool": ".function",
+    "HTTPAuthError": ".http_errors",
+    "HTTPBlockedError": ".http_errors",
+    "HTTPConnectionError": ".http_errors",
+    "HTTPRedirectError": ".http_errors",
+    "HTTPRequestError": ".http_errors",
+    "HTTPResponseError": ".http_errors",
+    "HTTPStatusError": ".http_errors",
+    "HTTPTimeoutError": ".http_errors",
     "HTTPTool": ".http",
+    "HTTPToolError": ".http_errors",
+    "JMESPath": ".http",
+    "NetworkPolicy": ".network",
+    "ParameterStyle": ".http",
+    "PythonTool": ".python_runner",
     "SQLTools": ".sql",
+    "WebPageTool": ".web",
     "calculator": ".calculator",
     "date_tools": ".dates",
     "tool": ".function",

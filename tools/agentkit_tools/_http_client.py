@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 import httpx
 import stamina
 
-from agentkit.errors import ToolError
+from agentkit_tools.http_errors import (
+    HTTPConnectionError,
+    HTTPRedirectError,
+    HTTPRequestError,
+    HTTPResponseError,
+    HTTPTimeoutError,
+    HTTPToolError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -25,9 +32,6 @@ __all__ = ["ClientPool", "Reply", "Sender"]
 # stamina warns of each retry. A program that has set up logging sees it; Python's handler of last
 # resort, which writes to standard error where nothing is set up, is not for libraries to use.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
-
-IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT"})
-"""Methods whose requests may be sent again without doing a thing twice."""
 
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _MAX_WAIT_S = 30.0
@@ -57,10 +61,14 @@ class ClientPool:
     """An ``httpx.AsyncClient`` for each event loop, as connections cannot change loops.
 
     Args:
+        make: Makes a client.
         client: To be used instead, in its own loop; it is left to its owner to close.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], httpx.AsyncClient], client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._make = make
         self._given = client
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -77,7 +85,7 @@ class ClientPool:
             if other.is_closed():
                 self._clients.pop(other, None)
                 self._lifetimes.pop(other, None)
-        client = self._clients[loop] = httpx.AsyncClient()
+        client = self._clients[loop] = self._make()
         # asyncio.run() finishes the loop's async generators before it closes the loop; that is
         # the one moment at which connections can be closed without the program's help.
         lifetime = self._lifetimes[loop] = _close_at_end(client)
@@ -103,8 +111,15 @@ async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
 class _TransientError(Exception):
     """An attempt failed in a way that another attempt may not."""
 
-    def __init__(self, message: str, *, reply: Reply | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: type[HTTPToolError] = HTTPConnectionError,
+        reply: Reply | None = None,
+    ) -> None:
         super().__init__(message)
+        self.kind = kind
         self.reply = reply
 
 
@@ -117,7 +132,7 @@ class Sender:
     auth: Auth | None
     """Signs each request."""
     retries: int
-    """How many more attempts may follow a failed one, if the method is idempotent."""
+    """How many more attempts may follow a failed one."""
     timeout: float | None
     """Seconds for all attempts together."""
     attempt_timeout: float
@@ -135,14 +150,13 @@ class Sender:
             The response, whatever its status.
 
         Raises:
-            ToolError: There is no response that can be used.
+            HTTPToolError: There is no response that can be used.
         """
         client = await self.pool.get()
-        retries = self.retries if build(client).method in IDEMPOTENT else 0
         try:
             async for attempt in stamina.retry_context(
                 on=self._wait,
-                attempts=1 + retries,
+                attempts=1 + self.retries,
                 timeout=self.timeout,
                 wait_initial=0.5,
                 wait_max=8.0,
@@ -153,8 +167,8 @@ class Sender:
         except _TransientError as error:
             if error.reply is not None:
                 return error.reply
-            tries = f", {1 + retries} times" if retries else ""
-            raise ToolError(f"{error}{tries}; it may work later") from error.__cause__
+            tries = f", {1 + self.retries} times" if self.retries else ""
+            raise error.kind(f"{error}{tries}; it may work later") from error.__cause__
         raise AssertionError("stamina ends with a result or an exception")
 
     def _wait(self, error: Exception) -> bool | float:
@@ -173,14 +187,15 @@ class Sender:
                 reply = await self._follow(client, request)
         except TimeoutError as error:
             raise _TransientError(
-                f"the service did not answer within {self.attempt_timeout:g} s"
+                f"the service did not answer within {self.attempt_timeout:g} s",
+                kind=HTTPTimeoutError,
             ) from error
         except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError) as error:
             raise _TransientError(f"the service could not be reached ({_words(error)})") from error
         except httpx.DecodingError as error:
-            raise ToolError("the response could not be decompressed") from error
+            raise HTTPResponseError("the response could not be decompressed") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ToolError(f"the request could not be sent ({_words(error)})") from error
+            raise HTTPRequestError(f"the request could not be sent ({_words(error)})") from error
         if reply.status in _RETRIED_STATUSES:
             raise _TransientError(f"status {reply.status}", reply=reply)
         return reply
@@ -201,12 +216,12 @@ class Sender:
                 await response.aclose()
             target = response.next_request.url
             if not _stays(request.url, target):
-                raise ToolError(
+                raise HTTPRedirectError(
                     f"the service redirects to {target.scheme}://{target.host}, which is not "
                     "followed; the tool's url must be changed"
                 )
             request = response.next_request
-        raise ToolError(f"the service redirects more than {_MAX_REDIRECTS} times")
+        raise HTTPRedirectError(f"the service redirects more than {_MAX_REDIRECTS} times")
 
     async def _read(self, response: httpx.Response) -> Reply:
         limit = self.max_bytes if response.is_success else _MAX_ERROR_BYTES
@@ -216,7 +231,7 @@ class Sender:
             body += chunk
             if len(body) > limit:
                 if response.is_success:
-                    raise ToolError(
+                    raise HTTPResponseError(
                         f"the response is larger than the limit of {limit} bytes; ask for less"
                     )
                 break

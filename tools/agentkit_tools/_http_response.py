@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
-from agentkit.errors import SchemaError, ToolError
+from agentkit_tools.http_errors import HTTPResponseError, HTTPStatusError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from agentkit_tools._http_client import Reply
 
-__all__ = ["decode", "describe_failure", "parse_key_path", "redact", "take"]
+__all__ = ["decode", "describe_failure", "is_json", "redact", "spellings"]
 
 _MAX_EXCERPT_CHARS = 300
+# Deeper JSON means nothing to a model, and recursion over it would end in a RecursionError.
+_MAX_NESTING = 200
 # Shorter "secrets" would blot out half of an innocent response.
 _MIN_SECRET_CHARS = 4
-_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]+)\]")
+_TEXT_TYPES = ("application/xml", "application/yaml", "application/x-ndjson")
 _ADVICE = {
+    400: "the arguments do not suit the service",
     401: "the tool's credentials were not accepted; other arguments will not help",
     403: "the tool is not allowed to do this; other arguments may be",
     404: "nothing is there under these arguments",
@@ -33,31 +34,86 @@ def is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-def decode(reply: Reply) -> Any:
-    """The content of a successful response: parsed JSON, or text.
+def _is_text(content_type: str) -> bool:
+    return content_type.startswith("text/") or content_type.endswith(("+xml", *_TEXT_TYPES))
+
+
+def decode(reply: Reply, *, accept: Sequence[str] | None = None) -> Any:
+    """The content of a successful response.
+
+    Args:
+        reply: The response.
+        accept: Media types, such as ``text/*``; ``None`` for all.
+
+    Returns:
+        Parsed JSON, or text; of anything else, one sentence that says what it is.
 
     Raises:
-        ToolError: It is neither.
+        HTTPResponseError: It is of another type than accepted, or is JSON that cannot be read.
     """
     if not reply.body.strip():
         status = f"{reply.status} {reply.reason}".rstrip()
         return f"done ({status}, no content)"
-    if is_json(reply.content_type) or not reply.content_type:
-        try:
-            return json.loads(reply.body)
-        except (ValueError, RecursionError) as error:
-            raise ToolError(
-                f"the service answered with JSON that cannot be read: {error}"
-            ) from None
-    if reply.content_type.startswith("text/"):
-        return reply.body.decode(reply.encoding, "replace")
-    raise ToolError(
-        f"the service answered with {reply.content_type} ({len(reply.body)} bytes), which is "
-        "neither JSON nor text"
+    kind = reply.content_type
+    if accept is not None and not any(_matches(kind, pattern) for pattern in accept):
+        raise HTTPResponseError(
+            f"the service answered with {kind or 'content of no type'} "
+            f"({len(reply.body)} bytes), not with {' or '.join(accept)}"
+        )
+    if is_json(kind) or not kind:
+        return _parse(reply)
+    if _is_text(kind):
+        return reply.body.decode(reply.encoding, "replace").removeprefix("\ufeff")
+    return f"the service answered with {kind} ({len(reply.body)} bytes), which cannot be shown"
+
+
+def _matches(content_type: str, pattern: str) -> bool:
+    if pattern == "application/json":
+        return is_json(content_type) or not content_type
+    return content_type == pattern or (
+        pattern.endswith("/*") and content_type.startswith(pattern.removesuffix("*"))
     )
 
 
-def describe_failure(reply: Reply) -> str:
+def _parse(reply: Reply) -> Any:
+    try:
+        try:
+            value = json.loads(reply.body, parse_constant=_refuse_constant)
+        except UnicodeDecodeError:
+            # JSON is UTF-8, but a service that says otherwise may mean it.
+            value = json.loads(reply.body.decode(reply.encoding), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise HTTPResponseError("the service answered with JSON that is nested too deep") from None
+    except (ValueError, LookupError) as error:
+        raise HTTPResponseError(
+            f"the service answered with JSON that cannot be read: {str(error)[:200]}"
+        ) from None
+    if _deeper_than(value, _MAX_NESTING):
+        raise HTTPResponseError(
+            f"the service answered with JSON that is nested more than {_MAX_NESTING} levels deep"
+        )
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [
+            item
+            for parent in level
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def describe_failure(reply: Reply) -> HTTPStatusError:
     """Tell the model of a response that is not a success."""
     text = f"the service answered {reply.status} {reply.reason}".rstrip()
     advice = _ADVICE.get(reply.status)
@@ -73,52 +129,22 @@ def describe_failure(reply: Reply) -> str:
         if len(excerpt) > _MAX_EXCERPT_CHARS:
             excerpt = f"{excerpt[:_MAX_EXCERPT_CHARS]}…"
         text += f": {excerpt}" if excerpt else ""
-    return text
+    return HTTPStatusError(text, status=reply.status)
 
 
-def parse_key_path(path: str, *, label: str) -> tuple[str | int, ...]:
-    """Read a path such as ``data.items[0].name``.
+def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+    """The forms in which secrets may come back: plain, URL-encoded, escaped in JSON.
 
-    Args:
-        path: To a part of a JSON value.
-        label: How errors name the tool.
-
-    Raises:
-        SchemaError: It has another form.
+    Those of fewer than 4 characters are left out. Longer ones come first, as one may be part of
+    another.
     """
-    steps: list[str | int] = []
-    position = 0
-    while match := _STEP.match(path, position):
-        key, index = match.groups()
-        steps.append(key if key is not None else int(index))
-        position = match.end()
-    if not path or position != len(path) or path.startswith("."):
-        raise SchemaError(f"{label}: response={path!r} is not a path such as 'data.items[0].name'")
-    return tuple(steps)
-
-
-def take(value: Any, path: Sequence[str | int]) -> Any:
-    """Follow a parsed path into a response.
-
-    Raises:
-        ToolError: The response has no such part; the message says what it has instead.
-    """
-    done = "response"
-    for step in path:
-        try:
-            if isinstance(value, str):
-                raise TypeError("text has no parts")
-            value = value[step]
-        except (LookupError, TypeError):
-            if isinstance(value, Mapping):
-                has = f"its keys are {', '.join(map(str, list(value)[:20])) or 'none'}"
-            elif isinstance(value, list):
-                has = f"it is an array of {len(value)} items"
-            else:
-                has = "it has no parts"
-            raise ToolError(f"the service's {done} has no {step!r}; {has}") from None
-        done += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return value
+    found = set()
+    for secret in secrets:
+        if len(secret) >= _MIN_SECRET_CHARS:
+            escaped = json.dumps(secret)[1:-1]
+            found |= {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
+            found |= {escaped, escaped.replace("/", "\\/")}
+    return tuple(sorted(found, key=lambda text: (-len(text), text)))
 
 
 def redact(value: Any, secrets: Sequence[str]) -> Any:
@@ -126,12 +152,13 @@ def redact(value: Any, secrets: Sequence[str]) -> Any:
 
     Args:
         value: Text or JSON.
-        secrets: Texts to replace; those of fewer than 4 characters are left alone.
+        secrets: Texts to replace; see :func:`spellings`.
     """
+    if not secrets:
+        return value
     if isinstance(value, str):
         for secret in secrets:
-            if len(secret) >= _MIN_SECRET_CHARS:
-                value = value.replace(secret, "[secret]")
+            value = value.replace(secret, "[secret]")
         return value
     if isinstance(value, Mapping):
         return {redact(key, secrets): redact(item, secrets) for key, item in value.items()}

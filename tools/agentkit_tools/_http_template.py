@@ -6,16 +6,17 @@ argument of that name; ``{{`` and ``}}`` are literal braces.
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from agentkit.errors import SchemaError, ToolError
+from agentkit.errors import SchemaError
+from agentkit_tools._http_style import ParameterStyle, text_of, write
+from agentkit_tools.http_errors import HTTPRequestError
 
-__all__ = ["MISSING", "check_url", "fill", "fill_url", "placeholders", "text_of"]
+__all__ = ["MISSING", "check_url", "fill", "fill_url", "only_placeholder", "placeholders"]
 
 MISSING = object()
 """Marks an entry whose argument was not given."""
@@ -99,36 +100,50 @@ def fill(template: Any, arguments: Mapping[str, Any]) -> Any:
     return template
 
 
-def fill_url(url: str, arguments: Mapping[str, Any]) -> str:
+def only_placeholder(template: Any) -> str | None:
+    """The name of the argument that a template consists of, if it is one placeholder."""
+    if not isinstance(template, str):
+        return None
+    parts = _split(template, "")
+    return parts[0][1] if len(parts) == 1 and not parts[0][0] else None
+
+
+def fill_url(
+    url: str, arguments: Mapping[str, Any], styles: Mapping[str, ParameterStyle] | None = None
+) -> str:
     """Put arguments into a URL, each percent-encoded, so that none adds or removes a segment.
 
     Args:
         url: The template.
         arguments: By name; all that the template names.
+        styles: How arguments are written, by their names.
 
     Raises:
-        ToolError: An argument is missing or empty, or would climb out of its place in the path.
+        HTTPRequestError: An argument is missing or empty, or would climb out of its place in the
+            path.
     """
     filled = []
     for text, name in _split(url, ""):
         filled.append(text)
         if name is None:
             continue
-        if name not in arguments:
-            raise ToolError(f"$.{name}: missing; it is required")
-        value = text_of(arguments[name])
-        if not value:
-            raise ToolError(f"$.{name}: must not be empty")
+        value = arguments.get(name)
+        if value is None:
+            raise HTTPRequestError(f"$.{name}: missing; it is required")
+        style = (styles or {}).get(name)
+        wire_name = name if style is None or style.name is None else style.name
+        written = write(wire_name, value, style)
+        if not written:
+            raise HTTPRequestError(f"$.{name}: must not be empty")
         # Encoded slashes are decoded by some servers before they resolve "..".
-        if any(part in (".", "..") for part in re.split(r"[/\\]", value)):
-            raise ToolError(f'$.{name}: "." and ".." are not allowed as parts of it')
-        filled.append(quote(value, safe=""))
+        if _climbs(text_of(value)) or _climbs(unquote(written)):
+            raise HTTPRequestError(f'$.{name}: "." and ".." are not allowed as parts of it')
+        filled.append(written)
     return "".join(filled)
 
 
-def text_of(value: Any) -> str:
-    """An argument as it is written in a URL or a header."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _climbs(text: str) -> bool:
+    return any(part in (".", "..") for part in re.split(r"[/\\]", text))
 
 
 def _text_or_empty(name: str | None, arguments: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import quote, quote_plus
 
 from agentkit.errors import UserError
+from agentkit_tools._http_request import set_query_pairs
 
 if TYPE_CHECKING:
     import httpx
@@ -83,7 +84,8 @@ class APIKeyAuth:
         if self.header is not None:
             request.headers[self.header] = key
         elif self.query is not None:
-            request.url = request.url.copy_set_param(self.query, key)
+            pair = (quote(self.query, safe=""), quote(key, safe=""))
+            request.url = set_query_pairs(request.url, [pair])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

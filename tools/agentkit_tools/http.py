@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
 from agentkit.validation import check_schema
 from agentkit_tools._explain import explain
 from agentkit_tools._http_client import ClientPool, Sender
-from agentkit_tools._http_response import (
-    decode,
-    describe_failure,
-    parse_key_path,
-    redact,
-    take,
-)
-from agentkit_tools._http_template import (
-    MISSING,
-    check_url,
-    fill,
-    fill_url,
-    placeholders,
-    text_of,
-)
+from agentkit_tools._http_pick import JMESPath, parse_path, shorten, take
+from agentkit_tools._http_request import BodyType, RequestTemplate
+from agentkit_tools._http_response import decode, describe_failure, redact, spellings
+from agentkit_tools._http_style import ParameterStyle, StyleName
 from agentkit_tools._parameters import model_parameters
 from agentkit_tools.auth import Auth
+from agentkit_tools.http_errors import HTTPBlockedError, HTTPRequestError
+from agentkit_tools.network import NetworkPolicy
 
 if TYPE_CHECKING:
     import httpx
     from pydantic import BaseModel
 
-__all__ = ["HTTPTool"]
+__all__ = ["HTTPTool", "JMESPath", "ParameterStyle"]
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-_BODILESS = ("GET", "DELETE", "HEAD", "OPTIONS")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_ACCEPT = "application/json, text/*;q=0.8, */*;q=0.1"
 
 
 class HTTPTool:
     """An HTTP endpoint that the model may call.
 
-    Each argument goes where a template names it: ``{city}`` in ``url``, ``query``, ``headers``
-    or ``body``. What no template names goes into the query for GET, DELETE, HEAD and OPTIONS,
-    and into the JSON body otherwise, under its own name. So in most cases ``url`` is enough::
+    Each argument goes where a template names it: ``{city}`` in ``url``, ``query``, ``headers``,
+    ``cookies`` or ``body``. What no template names goes into the query for GET, DELETE, HEAD and
+    OPTIONS, and into the body otherwise, under its own name. So in most cases ``url`` is enough::
 
         HTTPTool(
             name="get_weather",
@@ -76,18 +64,41 @@ class HTTPTool:
         query: Values by the names that the service knows. ``"{units}"`` is the argument
             ``units``, left out if not given; other values are sent as they are.
         headers: Likewise, of headers.
-        body: Likewise, of a JSON object, also nested; or one template for the whole body, as
-            ``"{order}"``.
+        cookies: Likewise, of cookies.
+        body: Likewise, of a JSON object, also nested, or of the fields of a form; or one template
+            for the whole body, as ``"{order}"``.
+        body_type: ``json``, ``form`` (URL-encoded), ``multipart`` (text fields, no files) or
+            ``text``, which sends a single template as it is.
+        content_type: Media type of the body, if not the usual one of ``body_type``.
+        styles: How arrays and objects are written, by the arguments' names: a
+            :class:`ParameterStyle`, or the name of an OpenAPI style. Without one, an array is
+            repeated in queries and forms (``tag=a&tag=b``) and has commas in paths and headers;
+            an object is written as JSON.
         auth: Credentials, such as :class:`~agentkit_tools.auth.BearerAuth`.
-        response: What to give the model of a JSON response: a path (``"data.items[0]"``) or a
-            function, sync or async, of the parsed value. ``None`` for all of it.
+        response: What to give the model of a JSON response: a path (``"data.items[0]"``), a JSON
+            Pointer (``"/data/items/0"``), a :class:`JMESPath` or a function, sync or async, of
+            the parsed value. ``None`` for all of it.
+        accept: Media types that the model may be given, such as ``["application/json"]`` or
+            ``["text/*"]``; also sent to the service. ``None`` for JSON and text; what is neither
+            is named with its size, and not shown.
+        max_items: Items of an array, or entries of an object, that the model is shown; a note
+            says how many there were. ``None`` for all.
+        max_depth: Levels of arrays and objects that the model is shown; ``None`` for all.
         timeout: Seconds that a call may take, retries included; ``None`` for the agent's
             default.
         attempt_timeout: Seconds that one attempt may take.
         retries: How many attempts may follow a failed one.
+        idempotency_header: For POST and PATCH: the header, such as ``Idempotency-Key``, in which
+            the service takes a key that is the same for all attempts of a call. They are then
+            retried, too.
         max_response_bytes: Size of the largest response that is accepted, decompressed.
-        client: An ``httpx.AsyncClient`` with settings of your own (proxies, certificates). It
-            must belong to the loop that the agent runs in, and is yours to close.
+        network: Where connections may go. By default to public addresses only, and to the host
+            and port that ``url`` plainly names, if it is ``localhost`` or a private address. A
+            name that leads to a private address must be allowed:
+            ``NetworkPolicy(allow_hosts=["db.internal"])``.
+        client: An ``httpx.AsyncClient`` with settings of your own, such as certificates. It must
+            belong to the loop that the agent runs in, and is yours to close. Make it with
+            :meth:`NetworkPolicy.client`, unless you need a proxy: no policy guards any other.
 
     Raises:
         SchemaError: The schema, the URL or a template cannot be used; the message says why.
@@ -103,20 +114,32 @@ class HTTPTool:
         method: str = "GET",
         parameters: Mapping[str, Any] | type[BaseModel] | None = None,
         query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, Any] | None = None,
+        cookies: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | str | None = None,
+        body_type: BodyType = "json",
+        content_type: str | None = None,
+        styles: Mapping[str, ParameterStyle | StyleName] | None = None,
         auth: Auth | None = None,
-        response: str | Callable[[Any], Any] | None = None,
+        response: str | JMESPath | Callable[[Any], Any] | None = None,
+        accept: Sequence[str] | None = None,
+        max_items: int | None = 100,
+        max_depth: int | None = 12,
         timeout: float | None = 30.0,
         attempt_timeout: float = 10.0,
         retries: int = 2,
+        idempotency_header: str | None = None,
         max_response_bytes: int = 1_000_000,
+        network: NetworkPolicy | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         label = f"tool {name!r}"
         _check_options(label, timeout, attempt_timeout, retries, max_response_bytes)
-        self._method, self._url, self._auth = method.upper(), url, auth
-        self._query, self._headers, self._body = dict(query or {}), dict(headers or {}), body
+        for option, value in (("max_items", max_items), ("max_depth", max_depth)):
+            if value is not None and value < 1:
+                raise UserError(f"{label}: {option} must be 1 or more or None, not {value!r}")
+        if isinstance(accept, str):
+            raise UserError(f"{label}: accept must be a list of media types, as [{accept!r}]")
         self._model = parameters if isinstance(parameters, type) else None
         self.definition = ToolDefinition(
             name=name,
@@ -127,25 +150,45 @@ class HTTPTool:
         self.timeout = timeout
         """Seconds that a call may take; ``None`` for the agent's default."""
         check_schema(self.definition.parameters, tool_name=name)
-        self._placed = self._check_templates(label)
+        self._request = RequestTemplate(
+            label=label,
+            method=method.upper(),
+            url=url,
+            schema=self.definition.parameters,
+            query=dict(query or {}),
+            headers=dict(headers or {}),
+            cookies=dict(cookies or {}),
+            body=body,
+            body_type=body_type,
+            content_type=content_type,
+            styles={
+                argument: ParameterStyle(style) if isinstance(style, str) else style
+                for argument, style in (styles or {}).items()
+            },
+            idempotency_header=idempotency_header,
+            accept=_ACCEPT if accept is None else ", ".join(accept),
+        )
         if auth is not None:
             if not isinstance(auth, Auth):
                 raise UserError(f"{label}: auth must be a BearerAuth, APIKeyAuth or the like")
             auth.secrets()  # raises now rather than in the middle of a run
-        self._take = parse_key_path(response, label=label) if isinstance(response, str) else None
+        self._auth = auth
+        self._accept = None if accept is None else tuple(accept)
+        self._max_items, self._max_depth = max_items, max_depth
+        self._path = parse_path(response, label=label) if isinstance(response, str) else None
         self._transform = response if callable(response) else None
-        self._pool = ClientPool(client)
+        self._pool = ClientPool(_guard(network, url, client, label).client, client)
         self._sender = Sender(
             pool=self._pool,
             auth=auth,
-            retries=retries,
+            retries=retries if self._request.repeatable else 0,
             timeout=timeout,
             attempt_timeout=attempt_timeout,
             max_bytes=max_response_bytes,
         )
 
     def __repr__(self) -> str:
-        return f"HTTPTool({self.definition.name!r}, {self._method} {self._url!r})"
+        return f"HTTPTool({self.definition.name!r}, {self._request.method} {self._request.url!r})"
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Send the request and give back what the response holds.
@@ -158,26 +201,30 @@ class HTTPTool:
             Parsed JSON, or text if the service sends text.
 
         Raises:
-            ToolError: The arguments cannot be sent, the service cannot be reached, or its
-                answer is not a success or not usable.
+            HTTPToolError: The arguments cannot be sent, the service cannot be reached, or its
+                answer is not a success or not usable; see :mod:`agentkit_tools.http_errors`.
             UserError: A credential is no longer there.
         """
-        secrets = () if self._auth is None else self._auth.secrets()
+        secrets = () if self._auth is None else spellings(self._auth.secrets())
         values = self._complete(arguments)
+        key = self._request.new_key()
         try:
-            reply = await self._sender.send(lambda client: self._build(client, values))
+            reply = await self._sender.send(
+                lambda client: self._request.build(client, values, key=key)
+            )
             if not 200 <= reply.status < 300:
-                raise ToolError(describe_failure(reply))
-            result = redact(decode(reply), secrets)
+                raise describe_failure(reply)
+            result = redact(decode(reply, accept=self._accept), secrets)
         except ToolError as error:
+            error.args = (redact(str(error), secrets),)
             # "from None": what lies beneath may hold the URL, and with it a key.
-            raise ToolError(redact(str(error), secrets)) from None
-        if self._take is not None:
-            return take(result, self._take)
-        if self._transform is not None:
+            raise error from None
+        if self._path is not None:
+            result = take(result, self._path)
+        elif self._transform is not None:
             result = self._transform(result)
-            return await result if inspect.isawaitable(result) else result
-        return result
+            result = await result if inspect.isawaitable(result) else result
+        return shorten(result, max_items=self._max_items, max_depth=self._max_depth)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop.
@@ -186,49 +233,6 @@ class HTTPTool:
         loop goes on without the tool.
         """
         await self._pool.aclose()
-
-    def _check_templates(self, label: str) -> frozenset[str]:
-        """Check all templates; returns the names of the parameters in them."""
-        schema = self.definition.parameters
-        if self._method not in _METHODS:
-            raise SchemaError(f"{label}: method {self._method!r} is not one of {_METHODS}")
-        if self._body is not None and self._method in ("GET", "HEAD"):
-            raise SchemaError(f"{label}: a {self._method} request has no body; use query=...")
-        in_url = check_url(self._url, label=label)
-        _check_known(in_url, schema, f"{label}: url")
-        for name in sorted(in_url):
-            has_default = schema["properties"][name].get("default") is not None
-            if name not in schema.get("required", ()) and not has_default:
-                raise SchemaError(
-                    f"{label}: parameter {name!r} is part of the url, so it must be required "
-                    "or have a default"
-                )
-        placed = set(in_url)
-        for option in ("query", "headers", "body"):
-            names = placeholders(getattr(self, f"_{option}"), where=f"{label}: {option}")
-            _check_known(names, schema, f"{label}: {option}")
-            placed |= names
-        for header in self._headers:
-            if not _HEADER_NAME.fullmatch(header):
-                raise SchemaError(f"{label}: {header!r} is not a header's name")
-        self._check_collisions(placed, label)
-        return frozenset(placed)
-
-    def _check_collisions(self, placed: set[str], label: str) -> None:
-        unplaced = [name for name in self.definition.parameters["properties"] if name not in placed]
-        to_query = self._method in _BODILESS
-        if unplaced and not to_query and isinstance(self._body, str):
-            raise SchemaError(
-                f"{label}: parameter {unplaced[0]!r} goes nowhere, as the body is one value; "
-                "name it in url, query or headers"
-            )
-        option, target = ("query", self._query) if to_query else ("body", self._body or {})
-        for name in unplaced:
-            if name in target:
-                raise SchemaError(
-                    f"{label}: parameter {name!r} and the fixed {option} entry of that name "
-                    f"collide; write {option}={{{name!r}: '{{{name}}}'}} or rename one"
-                )
 
     def _complete(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as they go over the wire, with the schema's defaults."""
@@ -239,35 +243,13 @@ class HTTPTool:
             try:
                 model = self._model.model_validate(values)
             except ValidationError as error:
-                raise ToolError(explain(error, arguments)) from error
+                raise HTTPRequestError(explain(error, arguments)) from error
             dumped = model.model_dump(mode="json", by_alias=True)
             return {k: v for k, v in dumped.items() if v is not None or k in values}
         for name, schema in self.definition.parameters["properties"].items():
             if isinstance(schema, Mapping) and schema.get("default") is not None:
                 values.setdefault(name, schema["default"])
         return values
-
-    def _build(self, client: httpx.AsyncClient, values: Mapping[str, Any]) -> httpx.Request:
-        import httpx
-
-        free = {name: value for name, value in values.items() if name not in self._placed}
-        query = fill(self._query, values)
-        body = None if self._body is None else fill(self._body, values)
-        if self._method in _BODILESS:
-            query |= free
-        elif free:
-            body = {**(body or {}), **free}
-        try:
-            return client.build_request(
-                self._method,
-                httpx.URL(fill_url(self._url, values)).copy_merge_params(_pairs(query)),
-                headers={"Accept": "application/json", **_header_values(self._headers, values)},
-                json=None if body is MISSING else body,
-                timeout=None,  # the sender limits whole attempts instead
-            )
-        except (ValueError, httpx.InvalidURL) as error:
-            # ValueError: half a surrogate pair, or NaN, which no encoding can express.
-            raise ToolError(f"the arguments cannot be sent: {error}") from None
 
 
 def _check_options(
@@ -281,6 +263,25 @@ def _check_options(
         raise UserError(f"{label}: retries must be 0 or more, not {retries!r}")
     if max_bytes < 1:
         raise UserError(f"{label}: max_response_bytes must be 1 or more, not {max_bytes!r}")
+
+
+def _guard(
+    network: NetworkPolicy | None, url: str, client: httpx.AsyncClient | None, label: str
+) -> NetworkPolicy:
+    """The policy for a tool's own URL."""
+    if network is not None and client is not None:
+        raise UserError(
+            f"{label}: network=... cannot guard a client of your own; make it with "
+            "network.client(...) and give the client alone"
+        )
+    parts = urlsplit(url)
+    own_url = f"{parts.scheme}://{parts.netloc}"
+    policy = (network or NetworkPolicy()).allowing(own_url)
+    try:
+        policy.check_url(own_url)
+    except HTTPBlockedError as error:
+        raise UserError(f"{label}: its network policy forbids its own url: {error}") from None
+    return policy
 
 
 def _read_parameters(
@@ -299,37 +300,3 @@ def _read_parameters(
         )
     defaults = {"type": "object", "properties": {}, "additionalProperties": False}
     return {**defaults, **parameters}
-
-
-def _check_known(names: Iterable[str], schema: Mapping[str, Any], where: str) -> None:
-    known = list(schema["properties"])
-    for name in sorted(names):
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {{{similar[0]}}}? " if similar else ""
-            raise SchemaError(
-                f"{where} names {{{name}}}, which is no parameter; {hint}"
-                f"the parameters are: {', '.join(known) or 'none'}"
-            )
-
-
-def _pairs(query: Mapping[str, Any]) -> list[tuple[str, str | int | float | bool | None]]:
-    """The query, with a list as one pair for each of its items and null left out."""
-    pairs: list[tuple[str, str | int | float | bool | None]] = []
-    for key, value in query.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        pairs += [(key, text_of(item)) for item in values if item is not None]
-    return pairs
-
-
-def _header_values(headers: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str]:
-    filled = {}
-    for key, value in fill(headers, values).items():
-        if value is None:
-            continue
-        text = text_of(value).strip()
-        # Line breaks would smuggle in headers of the model's own.
-        if not (text.isascii() and (text.isprintable() or not text)):
-            raise ToolError(f"the value of header {key!r} must be printable ASCII text")
-        filled[key] = text
-    return filled
