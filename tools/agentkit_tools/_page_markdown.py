@@ -10,29 +10,9 @@ from agentkit.errors import MissingExtraError
 
 __all__ = ["check_installed", "page_markdown"]
 
-_DROPPED = frozenset(
-    [
-        "script",
-        "style",
-        "noscript",
-        "template",
-        "nav",
-        "aside",
-        "footer",
-        "svg",
-        "math",
-        "iframe",
-        "object",
-        "embed",
-        "button",
-        "select",
-        "textarea",
-        "input",
-        "form",
-        "dialog",
-        "link",
-        "meta",
-    ]
+_DROPPED = re.compile(
+    "script|style|noscript|template|nav|aside|footer|svg|math|iframe|object|embed|button|select|"
+    "textarea|input|form|dialog|link|meta"
 )
 _BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n){2,}")
 
@@ -77,7 +57,7 @@ def page_markdown(
     main = _main(soup)
     for comment in main.find_all(string=lambda text: isinstance(text, Comment)):
         comment.extract()
-    for tag in main.find_all(lambda tag: tag.name in _DROPPED or _is_hidden(tag)):
+    for tag in main.find_all(lambda tag: _DROPPED.fullmatch(tag.name) or _is_hidden(tag)):
         tag.extract()
     for image in main.find_all("img"):
         image.replace_with(image.get("alt") or "")
