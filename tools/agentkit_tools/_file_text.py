@@ -56,7 +56,12 @@ class FileReader:
                 return self._wide(descriptor, path, status.st_size, encoding, start, end)
             taken, size, number, position, line_start = [], 0, 1, 0, 0
             with os.fdopen(os.dup(descriptor), "rb") as file:
-                while number < start and position < _MAX_SCANNED:
+                while number < start:
+                    if position > _MAX_SCANNED:
+                        raise ToolError(
+                            f"line {start} of {path!r} is too far into the file to be counted to; "
+                            "pass start_byte"
+                        )
                     line = file.readline(_CHUNK)
                     if not line:
                         raise ToolError(
@@ -122,7 +127,7 @@ class FileReader:
                     number = 1
                     while line := file.readline(_MAX_GREP_LINE):
                         if wanted in line.lower():
-                            yield number, line.strip()
+                            yield number, line.strip("\ufeff \t\r\n")
                         number += line.endswith("\n")
                         if context.cancelled.is_set():
                             return

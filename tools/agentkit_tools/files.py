@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from agentkit.errors import ToolError, UserError
@@ -202,7 +202,9 @@ class FileTools(Toolkit):
 class _AskingTool(FunctionTool[..., str]):
     """A tool whose calls need somebody's consent."""
 
-    approval = "ask"
+    def __init__(self, function: Callable[..., str]) -> None:
+        super().__init__(function)
+        self.approval = "ask"
 
 
 def _describe(entry: Entry) -> str:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agentkit.errors import ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
@@ -77,7 +77,7 @@ class PythonTool:
         self,
         *,
         accept_risk: bool,
-        approval: str = "ask",
+        approval: Literal["allow", "ask", "deny"] = "ask",
         name: str = "run_python",
         timeout: float = 10.0,
         cpu_seconds: int = 10,
