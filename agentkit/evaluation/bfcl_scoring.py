@@ -176,7 +176,7 @@ def _type_fits(
             return True, by_answer
         # Lists need one answer whose items are of the same kind; "" says nothing about items.
         for answer in allowed:
-            if type(answer) is not list or all(
+            if not isinstance(answer, list) or all(
                 _type_fits(item, answer, nested, None)[0] for item in value
             ):
                 return True, by_answer

@@ -136,10 +136,9 @@ class ToolReport:
 class _Recorder:
     """A tool that takes calls and does nothing."""
 
-    timeout = None
-
     def __init__(self, definition: ToolDefinition) -> None:
         self.definition = definition
+        self.timeout: float | None = None
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> str:
         return "done"

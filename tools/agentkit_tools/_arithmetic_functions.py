@@ -106,7 +106,7 @@ def _real(base: float, exponent: float) -> float:
     result = base**exponent
     if isinstance(result, complex):
         raise ToolError(f"{_show(base)} to the power of {_show(exponent)} is not a real number")
-    return result
+    return float(result)
 
 
 def _divisor(value: Value) -> Value:
@@ -241,7 +241,7 @@ def _gcd(*values: Value) -> Value:
 
 
 def _lcm(*values: Value) -> Value:
-    total = Fraction(1)
+    total: Value = Fraction(1)
     for value in values:
         total = _bounded(Fraction(math.lcm(int(total), _whole("lcm", value))))
     return total
