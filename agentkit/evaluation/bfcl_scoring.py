@@ -171,13 +171,14 @@ def _type_fits(
     """Whether a value has a type that counts, and whether that is the answers' own."""
     of_answer = next((type(answer) for answer in allowed if answer != ""), None)
     by_answer = of_answer is not None and of_answer is not expected
+    items: Any = value
     if type(value) is expected:
         if nested is None:
             return True, by_answer
         # Lists need one answer whose items are of the same kind; "" says nothing about items.
         for answer in allowed:
             if not isinstance(answer, list) or all(
-                _type_fits(item, answer, nested, None)[0] for item in value
+                _type_fits(item, answer, nested, None)[0] for item in items
             ):
                 return True, by_answer
         return False, by_answer
