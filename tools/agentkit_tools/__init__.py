@@ -11,6 +11,9 @@ from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agentkit_tools.auth import APIKeyAuth, Auth, BasicAuth, BearerAuth
+    from agentkit_tools.calculator import calculator
+    from agentkit_tools.dates import date_tools
+    from agentkit_tools.files import FileTools
     from agentkit_tools.function import FunctionTool, tool
     from agentkit_tools.host_limits import HostLimits
     from agentkit_tools.http import HTTPTool, JMESPath, ParameterStyle
@@ -29,12 +32,16 @@ if TYPE_CHECKING:
     from agentkit_tools.network import NetworkPolicy
     from agentkit_tools.oauth2 import OAuth2ClientCredentials
     from agentkit_tools.openapi import OpenAPITools
+    from agentkit_tools.python_runner import PythonTool
+    from agentkit_tools.sql import SQLTools
+    from agentkit_tools.web import WebPageTool
 
 __all__ = [
     "APIKeyAuth",
     "Auth",
     "BasicAuth",
     "BearerAuth",
+    "FileTools",
     "FunctionTool",
     "HTTPAuthError",
     "HTTPBlockedError",
@@ -53,6 +60,11 @@ __all__ = [
     "OAuth2ClientCredentials",
     "OpenAPITools",
     "ParameterStyle",
+    "PythonTool",
+    "SQLTools",
+    "WebPageTool",
+    "calculator",
+    "date_tools",
     "tool",
 ]
 
@@ -61,6 +73,7 @@ _HOMES = {
     "Auth": ".auth",
     "BasicAuth": ".auth",
     "BearerAuth": ".auth",
+    "FileTools": ".files",
     "FunctionTool": ".function",
     "HTTPAuthError": ".http_errors",
     "HTTPBlockedError": ".http_errors",
@@ -79,6 +92,11 @@ _HOMES = {
     "OAuth2ClientCredentials": ".oauth2",
     "OpenAPITools": ".openapi",
     "ParameterStyle": ".http",
+    "PythonTool": ".python_runner",
+    "SQLTools": ".sql",
+    "WebPageTool": ".web",
+    "calculator": ".calculator",
+    "date_tools": ".dates",
     "tool": ".function",
 }
 
