@@ -12,7 +12,7 @@ from typing import Any, Literal
 from agentkit.errors import InvalidToolCallError, LimitExceededError, ModelError
 from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolCallStarted, ToolResult
 from agentkit.limits import Limits
-from agentkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from agentkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage
 from agentkit.models.base import (
     CallDelta,
     Model,
@@ -23,7 +23,7 @@ from agentkit.models.base import (
     Usage,
 )
 from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord, StopReason
-from agentkit.retrieval import Document, Retriever, retrieve
+from agentkit.retrieval import Document, Retriever, conversation_text, retrieve_conversation
 from agentkit.tool_execution import ToolExecutor, ToolSet
 
 __all__ = ["Run", "RunSettings"]
@@ -165,13 +165,11 @@ class Run:
     async def _search(self, emit: Callable[[Event], None]) -> None:
         """Fill the documents section with what fits the user's words."""
         retriever = self._settings.retriever
-        asked = [m.content for m in self._messages if isinstance(m, UserMessage)]
-        if retriever is None or not asked or not asked[-1].strip():
+        query = conversation_text(self._messages)
+        if retriever is None or not query:
             return
-        # A follow-up question often leaves out its subject; the question before it names it.
-        query = "\n".join(text for text in asked[-2:] if text.strip())
         begin = time.perf_counter()
-        hits = await retrieve(retriever, query, top_k=self._settings.top_k)
+        hits = await retrieve_conversation(retriever, self._messages, top_k=self._settings.top_k)
         record = RetrievalRecord(query=query, hits=tuple(hits), seconds=time.perf_counter() - begin)
         self._retrievals.append(record)
         self._documents += [hit.document for hit in hits]
