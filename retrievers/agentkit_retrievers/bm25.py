@@ -64,7 +64,7 @@ class BM25Retriever:
         k1: float = 1.5,
         b: float = 0.75,
         turn_decay: float = 0.5,
-        title_weight: int = 2,
+        title_weight: int = 3,
         analyzer: Analyzer | None = None,
     ) -> None:
         for name, value, low, high in (
