@@ -11,6 +11,7 @@ from agentkit.cli.ask import ask
 from agentkit.cli.chat import chat
 from agentkit.cli.console import prepare_streams
 from agentkit.cli.doctor import doctor
+from agentkit.cli.eval import evaluation
 from agentkit.cli.failures import DEBUG_VARIABLE
 from agentkit.cli.index import index
 from agentkit.cli.prompt import prompt
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (chat, ask, index, prompt, doctor):
     app.command()(command)
+app.add_typer(evaluation, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

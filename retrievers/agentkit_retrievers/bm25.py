@@ -54,7 +54,6 @@ class BM25Retriever:
 
     Raises:
         UserError: A number is out of its range.
-        MissingExtraError: The packages for keyword search are not installed.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from agentkit.errors import MissingExtraError, UserError
+from agentkit.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,23 +30,23 @@ class Analyzer:
 
     Raises:
         UserError: Snowball does not know the language.
-        MissingExtraError: The packages for keyword search are not installed.
     """
 
     def __init__(
         self, language: str | None = "english", *, stop_words: Iterable[str] | None = None
     ) -> None:
-        stemmer, stop_lists = _packages()
-        if language is not None and language not in stemmer.algorithms():
+        import Stemmer
+
+        if language is not None and language not in Stemmer.algorithms():
             raise UserError(
                 f"no stemmer for the language {language!r}; there are "
-                f"{', '.join(stemmer.algorithms())}, and None for none"
+                f"{', '.join(Stemmer.algorithms())}, and None for none"
             )
         self.language = language
         if stop_words is None:
-            stop_words = _stop_words(stop_lists, language)
+            stop_words = _stop_words(language)
         self.stop_words = frozenset(word.lower() for word in stop_words)
-        self._stemmer: Any = None if language is None else stemmer.Stemmer(language)
+        self._stemmer: Any = None if language is None else Stemmer.Stemmer(language)
         # PyStemmer's objects keep state while they work.
         self._lock = threading.Lock()
 
@@ -63,21 +63,11 @@ class Analyzer:
         return {"language": self.language, "stop_words": sorted(self.stop_words)}
 
 
-def _packages() -> tuple[Any, Any]:
-    try:
-        import bm25s.stopwords
-        import Stemmer
-    except ImportError as error:
-        raise MissingExtraError(
-            f"keyword search needs bm25s and PyStemmer ({error}); install them with "
-            "`pip install agentkit-granite[hybrid]`"
-        ) from error
-    return Stemmer, bm25s.stopwords
-
-
-def _stop_words(lists: Any, language: str | None) -> Iterable[str]:
+def _stop_words(language: str | None) -> Iterable[str]:
     if language is None:
         return ()
+    from bm25s import stopwords as lists
+
     if language == "english":
         words: Iterable[str] = lists.STOPWORDS_EN_PLUS
         return words

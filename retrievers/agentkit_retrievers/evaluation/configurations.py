@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agentkit_retrievers.faiss_index import FaissRetriever
     from agentkit_retrievers.reranking import Reranker
 
-__all__ = ["CONFIGURATIONS", "Parts", "make_retriever"]
+__all__ = ["CONFIGURATIONS", "Parts", "check_name", "make_retriever"]
 
 CONFIGURATIONS: dict[str, str] = {
     "dense": "embeddings of the last turn",
@@ -47,18 +47,35 @@ class Parts:
     """Orders hits anew."""
 
 
+def check_name(name: str, *, model: bool, reranker: bool) -> None:
+    """Refuse a configuration that cannot be made.
+
+    Args:
+        name: Such as ``"hybrid+rewrite"``.
+        model: Whether there is a language model.
+        reranker: Whether there is a reranker.
+
+    Raises:
+        UserError: There is no such configuration, or a part that it needs is missing.
+    """
+    base, *modifiers = name.split("+")
+    contradicts = {"last-turn", "conversation"} <= set(modifiers)
+    if base not in CONFIGURATIONS or contradicts or not set(modifiers) <= set(_MODIFIERS):
+        raise UserError(_unknown(name))
+    if "rewrite" in modifiers and not model:
+        raise UserError(f"configuration {name!r} needs a model that rewrites questions")
+    if "rerank" in modifiers and not reranker:
+        raise UserError(f"configuration {name!r} needs a reranker: name a cross-encoder")
+
+
 def make_retriever(name: str, parts: Parts) -> HybridRetriever:
     """The retriever that a configuration such as ``"hybrid+rewrite"`` names.
 
     Raises:
         UserError: There is no such configuration, or a part that it needs is missing.
     """
+    check_name(name, model=parts.model is not None, reranker=parts.reranker is not None)
     base, *modifiers = name.split("+")
-    for modifier in modifiers:
-        if modifier not in _MODIFIERS:
-            raise UserError(_unknown(name))
-    if base not in CONFIGURATIONS or {"last-turn", "conversation"} <= set(modifiers):
-        raise UserError(_unknown(name))
     options: dict[str, Any] = {}
     if base != "hybrid":
         options["dense_weight"] = 1.0 if base == "dense" else 0.0
@@ -67,12 +84,9 @@ def make_retriever(name: str, parts: Parts) -> HybridRetriever:
     if "rrf" in modifiers:
         options["fusion"] = "rrf"
     if "rewrite" in modifiers:
-        if parts.model is None:
-            raise UserError(f"configuration {name!r} needs a model that rewrites questions")
+        assert parts.model is not None
         options["rewriter"] = QueryRewriter(parts.model)
     if "rerank" in modifiers:
-        if parts.reranker is None:
-            raise UserError(f"configuration {name!r} needs a reranker; name a cross-encoder")
         options["reranker"] = parts.reranker
     return HybridRetriever(parts.dense, parts.sparse, **options)
 
