@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentkit.errors import UserError
 from agentkit_retrievers.grounded_answer import Citation, GroundedAnswer, GroundedSentence
@@ -122,27 +122,33 @@ class Grounding:
         return sentence if await judge_claim(judge, sentence.text, source) else sentence.rejected()
 
 
-async def aground(result: RunResult, *, grounding: Grounding | None = None) -> GroundedAnswer:
+async def aground(
+    result: RunResult,
+    *,
+    grounding: Grounding | None = None,
+    documents: Sequence[Document] = (),
+) -> GroundedAnswer:
     """Check a run's answer against the documents that the model was shown.
 
     Args:
         result: Of a run with documents, from its retriever or its tools.
         grounding: ``None`` for ``Grounding()``.
+        documents: Those that were given to the run itself, which its result does not hold.
     """
-    documents = [hit.document for hit in result.sources]
-    return await (grounding or Grounding()).acheck(result.output, documents)
+    shown = [*documents, *(hit.document for hit in result.sources)]
+    return await (grounding or Grounding()).acheck(result.output, shown)
 
 
-def ground(result: RunResult, *, grounding: Grounding | None = None) -> GroundedAnswer:
+def ground(
+    result: RunResult,
+    *,
+    grounding: Grounding | None = None,
+    documents: Sequence[Document] = (),
+) -> GroundedAnswer:
     """:func:`aground`, for threads in which no event loop runs.
 
     Example:
         >>> result = agent.run_sync("What is the fine for a late return?")
         >>> print(ground(result).marked())
     """
-    return asyncio.run(aground(result, grounding=grounding))
-
-
-def as_json(result: RunResult, grounded: GroundedAnswer) -> dict[str, Any]:
-    """A run and its check as one JSON-able object: the run's, with ``grounding`` added."""
-    return {**result.to_dict(), "grounding": grounded.to_dict()}
+    return asyncio.run(aground(result, grounding=grounding, documents=documents))
