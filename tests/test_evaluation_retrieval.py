@@ -169,7 +169,7 @@ def test_command_compares_and_reports(files, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert figures["hybrid"]["recall@5"] == 1.0
-    assert list(figures)[0] == "dense"
+    assert next(iter(figures)) == "dense"
     assert figures["meta"]["queries"] == 2
     assert "<svg" in page.read_text(encoding="utf-8")
     assert (tmp_path / "cache" / "embeddings.sqlite").is_file()

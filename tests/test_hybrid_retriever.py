@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_fusing_keeps_one_rankings_order(values):
         places = [hit.document.doc_id for hit in fused]
         assert sorted(places) == list(range(len(values)))
         before = [ranking[i].score for i in places]
-        assert all(a >= b - 1e-9 for a, b in zip(before, before[1:], strict=False))
+        assert all(a >= b - 1e-9 for a, b in itertools.pairwise(before))
 
 
 def test_either_search_alone_and_both():

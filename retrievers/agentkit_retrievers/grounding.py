@@ -52,9 +52,7 @@ class Grounding:
             if not 0 <= value <= 1:
                 raise UserError(f"Grounding.{name} must be from 0 to 1, not {value}")
         if self.max_citations < 1:
-            raise UserError(
-                f"Grounding.max_citations must be at least 1, not {self.max_citations}"
-            )
+            raise UserError(f"Grounding.max_citations must be at least 1, not {self.max_citations}")
 
     async def acheck(self, answer: str, documents: Sequence[Document]) -> GroundedAnswer:
         """Check an answer against documents.

@@ -79,9 +79,7 @@ class CrossEncoderReranker:
         """
         if not hits:
             return []
-        pairs = [
-            (replace_surrogates(query), replace_surrogates(_shown(hit))) for hit in hits
-        ]
+        pairs = [(replace_surrogates(query), replace_surrogates(_shown(hit))) for hit in hits]
         with self._lock:
             scores = self._loaded().predict(
                 pairs, batch_size=self.batch_size, show_progress_bar=False

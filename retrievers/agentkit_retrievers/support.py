@@ -117,9 +117,7 @@ class EvidenceIndex:
         """The part of a sentence's terms, by weight, that each place has."""
         terms = set(self._analyzer.terms(text))
         count = len(self._places)
-        weights = {
-            term: math.log(1 + count / (1 + self._frequency.get(term, 0))) for term in terms
-        }
+        weights = {term: math.log(1 + count / (1 + self._frequency.get(term, 0))) for term in terms}
         total = sum(weights.values()) or 1.0
         # A title's words hold for all of its passage.
         shared = [
@@ -139,9 +137,7 @@ class EvidenceIndex:
             )
             if scores[i] > 0 and not overlaps:
                 support = min(1.0, float(scores[i]))
-                chosen.append(
-                    Evidence(document=document, start=start, end=end, support=support)
-                )
+                chosen.append(Evidence(document=document, start=start, end=end, support=support))
         return chosen
 
 

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from agentkit_retrievers.evaluation.answers import (
+        AnswerReport,
+        AnswerScores,
+        evaluate_answers,
+        read_answers,
+        score_answer,
+    )
     from agentkit_retrievers.evaluation.configurations import Parts, make_retriever
     from agentkit_retrievers.evaluation.data import (
         EvalQuery,
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "AnswerReport": ".answers",
+    "AnswerScores": ".answers",
     "Estimate": ".metrics",
     "EvalQuery": ".data",
     "Parts": ".configurations",
@@ -31,15 +40,20 @@ _HOMES = {
     "RetrievalScores": ".retrieval",
     "bootstrap": ".metrics",
     "check_relevant": ".data",
+    "evaluate_answers": ".answers",
     "evaluate_retrieval": ".retrieval",
     "html_report": ".html_report",
     "make_retriever": ".configurations",
+    "read_answers": ".answers",
     "read_corpus": ".data",
     "read_queries": ".data",
+    "score_answer": ".answers",
     "split_queries": ".data",
 }
 
 __all__ = [
+    "AnswerReport",
+    "AnswerScores",
     "Estimate",
     "EvalQuery",
     "Parts",
@@ -47,11 +61,14 @@ __all__ = [
     "RetrievalScores",
     "bootstrap",
     "check_relevant",
+    "evaluate_answers",
     "evaluate_retrieval",
     "html_report",
     "make_retriever",
+    "read_answers",
     "read_corpus",
     "read_queries",
+    "score_answer",
     "split_queries",
 ]
 

@@ -14,7 +14,15 @@ from agentkit.errors import MessageError, UserError
 from agentkit.messages import Message, UserMessage, message_from_dict
 from agentkit.retrieval import Document
 
-__all__ = ["EvalQuery", "Split", "check_relevant", "read_corpus", "read_queries", "split_queries"]
+__all__ = [
+    "EvalQuery",
+    "Split",
+    "check_relevant",
+    "read_corpus",
+    "read_objects",
+    "read_queries",
+    "split_queries",
+]
 
 Split: TypeAlias = Literal["all", "tune", "test"]
 """All questions, or one of two halves: settings are chosen on one and judged on the other."""
@@ -54,7 +62,7 @@ def read_corpus(path: str | os.PathLike[str]) -> list[Document]:
     """
     documents: list[Document] = []
     lines: dict[str, str] = {}
-    for where, data in _lines(path):
+    for where, data in read_objects(path):
         doc_id = _identifier(data, "doc_id", where)
         if doc_id in lines:
             raise UserError(f"{where}: doc_id {doc_id!r} is taken by {lines[doc_id]}")
@@ -84,7 +92,7 @@ def read_queries(path: str | os.PathLike[str]) -> list[EvalQuery]:
     """
     queries: list[EvalQuery] = []
     lines: dict[str, str] = {}
-    for where, data in _lines(path):
+    for where, data in read_objects(path):
         query = _query(data, where)
         if query.query_id in lines:
             raise UserError(f"{where}: query_id {query.query_id!r} is in {lines[query.query_id]}")
@@ -190,7 +198,7 @@ def _text(data: Mapping[str, Any], key: str, where: str, default: str | None = N
     return value
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line's place and object; empty lines are passed over."""
     name = os.fspath(path)
     try:

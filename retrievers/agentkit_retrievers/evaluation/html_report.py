@@ -51,8 +51,10 @@ def _table(report: RetrievalReport) -> str:
     for name, result in report.configurations.items():
         cells = "".join(f'<td class="n">{_cell(result, metric)}</td>' for metric in METRICS)
         base = baseline.estimate("ndcg@10").mean
-        gain = "" if result is baseline or not base else (
-            f"{result.gain('ndcg@10', baseline).mean / base:+.1%}"
+        gain = (
+            ""
+            if result is baseline or not base
+            else (f"{result.gain('ndcg@10', baseline).mean / base:+.1%}")
         )
         rows.append(
             f'<tr><td>{escape(name)}</td>{cells}<td class="n">{gain}</td>'

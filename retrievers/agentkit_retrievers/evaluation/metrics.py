@@ -68,7 +68,9 @@ def bootstrap(
     if not len(data):
         return Estimate(mean=math.nan, low=math.nan, high=math.nan)
     random = np.random.default_rng(seed)
-    means = np.array([data[random.integers(0, len(data), len(data))].mean() for _ in range(samples)])
+    means = np.array(
+        [data[random.integers(0, len(data), len(data))].mean() for _ in range(samples)]
+    )
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(mean=float(data.mean()), low=float(low), high=float(high))
