@@ -110,7 +110,7 @@ def test_malformed_passages_are_named(tmp_path):
     ]:
         with pytest.raises(UserError, match=complaint):
             read_corpus(write(tmp_path / "corpus.jsonl", rows))
-    with pytest.raises(UserError, match="nowhere.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere\.jsonl: cannot be read"):
         read_corpus(tmp_path / "nowhere.jsonl")
 
 

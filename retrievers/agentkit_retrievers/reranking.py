@@ -91,10 +91,13 @@ class CrossEncoderReranker:
         if self._model is None:
             from sentence_transformers import CrossEncoder
 
-            local = Path(self.model_name).expanduser().is_dir()
+            folder = Path(self.model_name).expanduser()
+            local = folder.is_dir()
             try:
                 self._model = CrossEncoder(
-                    os.path.expanduser(self.model_name), device=self.device, local_files_only=local
+                    str(folder) if local else self.model_name,
+                    device=self.device,
+                    local_files_only=local,
                 )
             # Whatever the hub client, the file readers or torch raise.
             except Exception as error:

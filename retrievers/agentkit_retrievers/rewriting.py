@@ -28,7 +28,8 @@ _EXAMPLES = (
         "When was J. R. R. Tolkien born?",
     ),
     (
-        "User: Is the library open on Sundays?\nAssistant: No, it is closed.\nUser: And on Mondays?",
+        "User: Is the library open on Sundays?\nAssistant: No, it is closed.\n"
+        "User: And on Mondays?",
         "Is the library open on Mondays?",
     ),
     (

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 _STYLE = """
-:root { color-scheme: light dark; --bar: #4a7dbd; --line: #8886; --good: #2e8b57; --bad: #c0504d }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; text-align: left }
+:root { color-scheme: light dark;
+  --bar: #4a7dbd; --line: #8886; --good: #2e8b57; --bad: #c0504d }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem;
+  text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 tr + tr { border-top: 1px solid var(--line) } small { opacity: .7 }
 svg { width: 100%; height: auto } svg text { fill: currentColor; font: 12px system-ui, sans-serif }
