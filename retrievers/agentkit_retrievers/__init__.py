@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentkit_retrievers.reranking import CrossEncoderReranker, MMRReranker, Reranker
     from agentkit_retrievers.rewriting import QueryRewriter
     from agentkit_retrievers.sources import format_sources
+    from agentkit_retrievers.syncing import FolderChanges, sync_folder
     from agentkit_retrievers.terms import Analyzer
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "CrossEncoderReranker",
     "Embedder",
     "FaissRetriever",
+    "FolderChanges",
     "GroundedAgent",
     "GroundedAnswer",
     "GroundedRun",
@@ -55,6 +57,7 @@ __all__ = [
     "ground",
     "load",
     "load_folder",
+    "sync_folder",
 ]
 
 _MODULES = {
@@ -67,6 +70,7 @@ _MODULES = {
     "CrossEncoderReranker": ".reranking",
     "Embedder": ".embedding",
     "FaissRetriever": ".faiss_index",
+    "FolderChanges": ".syncing",
     "GroundedAgent": ".grounded_agent",
     "GroundedAnswer": ".grounded_answer",
     "GroundedRun": ".grounded_agent",
@@ -84,6 +88,7 @@ _MODULES = {
     "ground": ".grounding",
     "load": ".loading",
     "load_folder": ".loading",
+    "sync_folder": ".syncing",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

@@ -69,7 +69,7 @@ class Chunker:
 
         Args:
             document: Its headings are looked for in ``text`` unless ``metadata["format"]``
-                says that it is neither Markdown nor HTML.
+                says that it has none, as plain text does.
 
         Returns:
             Chunks in order; none for a document of only white space. Between them they hold

@@ -47,10 +47,11 @@ _MODIFIERS = (
     "sealed|data|inline|virtual|unsafe|extern|pub(?:\\([^)]*\\))?|const|partial|readonly"
 )
 _DEFINITION = re.compile(
-    rf"^(?P<indent>[ \t]*)(?:(?:{_MODIFIERS})\s+)*"
-    rf"(?:(?:{_KEYWORDS})\b\s*(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?(?P<name>[\w.$:~]+)"
+    rf"^(?P<indent>[ \t]*)(?:(?:{_MODIFIERS})[ \t]+)*"
+    rf"(?:(?:{_KEYWORDS})\b[ \t]*(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?(?P<name>[\w.$:~]+)"
     # C's and its relatives' functions: a type, a name, parameters, and an opening brace.
-    r"|(?:[\w:<>,*&\[\]]+\s+)+[*&]*(?P<cname>~?[\w:]+)\s*\([^;]*\)[^;{=]*\{"
+    r"|(?:[\w:<>,*&\[\]]{1,80}[ \t]+){1,8}[*&]*(?P<cname>~?[\w:]+)[ \t]*"
+    r"\([^;{}]{0,400}\)[^;{}=]{0,200}\{"
     r"|create\s+(?:or\s+replace\s+)?(?:table|view|function|procedure|index)\s+(?P<sql>[\w.\"]+))",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agentkit_retrievers.identity import document_id
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,7 +68,7 @@ def _sum(
     totals: dict[str | int, float] = {}
     for ranking, scores in zip(rankings, parts, strict=True):
         for hit, score in zip(ranking, scores, strict=True):
-            key = hit.document.doc_id
+            key = document_id(hit.document)
             hits.setdefault(key, hit)
             totals[key] = totals.get(key, 0.0) + score
     fused = [replace(hit, score=totals[key]) for key, hit in hits.items()]
