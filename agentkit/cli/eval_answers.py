@@ -95,7 +95,6 @@ def answers(
     given = read_answers(answers_file) if answers_file is not None else None
     if given is not None:
         asked = [query for query in asked if query.query_id in given]
-    grounding = Grounding(threshold=threshold, min_grounded=min_grounded)
     notes = notes_console()
     meta: dict[str, Any] = {
         "corpus": str(corpus),
@@ -119,6 +118,9 @@ def answers(
             )
 
     retriever = _retriever(documents, embedder)
+    grounding = Grounding(
+        threshold=threshold, min_grounded=min_grounded, embedder=retriever.dense.embedder
+    )
     if given is not None:
         meta["answers_file"] = str(answers_file)
         report = run(_judge_given(given, retriever, grounding, top_k))

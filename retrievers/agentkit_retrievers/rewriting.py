@@ -39,6 +39,7 @@ _EXAMPLES = (
     ),
 )
 _WORD = re.compile(r"\w{3,}")
+_ANSWER = re.compile(r"(?:yes|no|sure|you're|you are|i'm|i am|sorry)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +59,22 @@ class Rewrite:
 class QueryRewriter:
     """Rewrites follow-up questions with a language model.
 
-    What the model writes is taken only if it can be a question about the conversation: it is
-    short, and its words are mostly the conversation's own. Otherwise, and where the model
-    fails, the user's question is kept. A conversation of one turn is not sent to the model.
+    What the model writes is taken only if it can be the question: it comes to an end, is no
+    answer, has mostly the conversation's words, and most of the question's. Otherwise, and
+    where the model fails, the user's question is kept. The embedded model of 135 million
+    parameters is too small to gain anything by it (see ``docs/retrieval.md``). A conversation
+    of one turn is not sent to the model.
 
     Args:
         model: What rewrites. It writes greedily, so that equal conversations give equal queries.
         turns: How many messages before the question it is shown.
         message_chars: Where earlier messages are cut.
         max_tokens: Upper bound on the question.
-        max_new_words: Part of the question's words that may be foreign to the conversation.
+        max_new_words: Part of its words that may be foreign to the conversation.
+        max_lost_words: Part of the user's words that it may leave out.
+
+    Raises:
+        UserError: ``turns`` is below 1, or a part is not from 0 to 1.
     """
 
     def __init__(
@@ -78,16 +85,19 @@ class QueryRewriter:
         message_chars: int = 300,
         max_tokens: int = 64,
         max_new_words: float = 0.34,
+        max_lost_words: float = 0.5,
     ) -> None:
         if turns < 1:
             raise UserError(f"turns must be at least 1, not {turns}")
-        if not 0 <= max_new_words <= 1:
-            raise UserError(f"max_new_words must be from 0 to 1, not {max_new_words}")
+        for name, part in (("max_new_words", max_new_words), ("max_lost_words", max_lost_words)):
+            if not 0 <= part <= 1:
+                raise UserError(f"{name} must be from 0 to 1, not {part}")
         self.model = model
         self.turns = turns
         self.message_chars = message_chars
         self.max_tokens = max_tokens
         self.max_new_words = max_new_words
+        self.max_lost_words = max_lost_words
 
     async def arewrite(self, messages: Sequence[Message]) -> Rewrite:
         """Rewrite the last user message.
@@ -119,7 +129,11 @@ class QueryRewriter:
         except ModelError as error:
             return Rewrite(text=query.question, accepted=False, reason=f"the model failed: {error}")
         proposal = " ".join(response.text.split()).removeprefix("User:").strip().strip("\"'")
-        reason = self._fault(proposal, transcript, response.finish_reason)
+        reason = (
+            "it does not end"
+            if response.finish_reason == "length"
+            else self._fault(proposal, query.question, transcript)
+        )
         return Rewrite(
             text=query.question if reason else proposal,
             accepted=not reason,
@@ -144,16 +158,20 @@ class QueryRewriter:
         kept = [f"{name}: {text[: self.message_chars]}" for name, text in earlier[-self.turns :]]
         return "\n".join([*kept, f"{who}: {question}"])
 
-    def _fault(self, proposal: str, transcript: str, finish_reason: str) -> str:
+    def _fault(self, proposal: str, question: str, transcript: str) -> str:
         """Why a proposal cannot be the question; empty if it can."""
-        if finish_reason == "length":
-            return "it does not end"
-        words = _words(proposal)
+        words, asked = _words(proposal), _words(question)
         if not words:
             return "it has no words"
-        foreign = [word for word in words if word not in _words(transcript)]
+        # Small models often answer or comment instead.
+        if _ANSWER.match(proposal) or (question.rstrip().endswith("?") and proposal[-1] != "?"):
+            return "it is an answer and no question"
+        foreign = words - _words(transcript)
         if len(foreign) > self.max_new_words * len(words):
             return f"its words are not the conversation's: {', '.join(sorted(foreign)[:5])}"
+        if len(asked - words) > self.max_lost_words * len(asked):
+            lost = ", ".join(sorted(asked - words)[:5])
+            return f"it leaves out what was asked: {lost}"
         return ""
 
 
