@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent_loop, grammar, kv_reuse, startup
+from benchmarks import agent_loop, grammar, kv_reuse, retrieval, startup
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "agent_loop": agent_loop.run,
     "grammar": grammar.run,
     "kv_reuse": kv_reuse.run,
+    "retrieval": retrieval.run,
 }
 
 

@@ -70,9 +70,7 @@ def embed_conversation(
     Returns:
         L2-normalised array of shape ``(dimension,)``.
     """
-    total: Vectors = sum(
-        (np.float32(weight) * embed(text) for text, weight in query.weighted(decay)),
-        start=np.float32(0),
-    )  # type: ignore[assignment]  # An array, as there is at least the question.
+    parts = [np.float32(weight) * embed(text) for text, weight in query.weighted(decay)]
+    total: Vectors = np.sum(parts, axis=0, dtype=np.float32)
     normalized: Vectors = total / max(float(np.linalg.norm(total)), 1e-12)
     return normalized

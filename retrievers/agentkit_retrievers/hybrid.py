@@ -122,6 +122,17 @@ class HybridRetriever:
             self._embed = lru_cache(_REMEMBERED_TURNS)(self.dense.embedder.embed_query)
 
     @classmethod
+    def from_dense(cls, dense: FaissRetriever, **options: Any) -> Self:
+        """Add search by words to an index that is there. See the class for ``options``.
+
+        The documents are read, which takes some seconds for a hundred thousand; nothing is
+        embedded.
+        """
+        retriever = cls(dense, **options)
+        retriever.sparse.add(dense.documents)
+        return retriever
+
+    @classmethod
     def from_documents(
         cls,
         documents: Iterable[Document],
@@ -161,9 +172,7 @@ class HybridRetriever:
         dense = FaissRetriever.from_folder(
             folder, embedder=embedder, progress=progress, **(loading or {})
         )
-        retriever = cls(dense, top_k=top_k, **options)
-        retriever.sparse.add(dense.documents)
-        return retriever
+        return cls.from_dense(dense, top_k=top_k, **options)
 
     @property
     def documents(self) -> tuple[Document, ...]:
