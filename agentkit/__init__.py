@@ -66,10 +66,16 @@ if TYPE_CHECKING:
     from agentkit.models.transformers_model import TransformersModel
     from agentkit.parsing import ParsedCall, ToolCallParser, parse_output
     from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
-    from agentkit.retrieval import Document, Retriever, RetrieverTool, ScoredDocument
+    from agentkit.retrieval import (
+        ConversationRetriever,
+        Document,
+        Retriever,
+        RetrieverTool,
+        ScoredDocument,
+    )
     from agentkit.tokenizer_template import TokenizerTemplate
     from agentkit.tools import Tool, ToolContext, ToolDefinition, ToolOutput
-    from agentkit_retrievers import FaissRetriever
+    from agentkit_retrievers import FaissRetriever, HybridRetriever
     from agentkit_tools import FunctionTool, HTTPTool, tool
 
 _MODULES = {
@@ -94,11 +100,11 @@ _MODULES = {
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
     "agentkit.result": "CallRecord RetrievalRecord RunResult StepRecord",
-    "agentkit.retrieval": "Document Retriever RetrieverTool ScoredDocument",
+    "agentkit.retrieval": ("ConversationRetriever Document Retriever RetrieverTool ScoredDocument"),
     "agentkit.tokenizer_template": "TokenizerTemplate",
     "agentkit.tools": "Tool ToolContext ToolDefinition ToolOutput",
     # Re-exported for convenience; the core itself needs neither package.
-    "agentkit_retrievers": "FaissRetriever",
+    "agentkit_retrievers": "FaissRetriever HybridRetriever",
     "agentkit_tools": "FunctionTool HTTPTool tool",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -115,11 +121,13 @@ __all__ = [
     "CallRecord",
     "ChatFormat",
     "ContextLengthError",
+    "ConversationRetriever",
     "Document",
     "Event",
     "FaissRetriever",
     "FunctionTool",
     "HTTPTool",
+    "HybridRetriever",
     "IndexFormatError",
     "InvalidToolCallError",
     "LimitExceededError",

@@ -20,7 +20,7 @@ from agentkit_retrievers import (
 )
 from benchmarks.report import Figure, median_seconds
 
-PASSAGES, ROUNDS = 512, 3
+PASSAGES, ROUNDS = 96, 3
 QUERY = "How does the agent find the documents for a question?"
 
 
