@@ -80,11 +80,17 @@ if TYPE_CHECKING:
         RunResult,
         StepRecord,
     )
-    from agentkit.retrieval import Document, Retriever, RetrieverTool, ScoredDocument
+    from agentkit.retrieval import (
+        ConversationRetriever,
+        Document,
+        Retriever,
+        RetrieverTool,
+        ScoredDocument,
+    )
     from agentkit.tokenizer_template import TokenizerTemplate
     from agentkit.tool_selection import ToolSelector
     from agentkit.tools import Tool, ToolContext, ToolDefinition, ToolOutput
-    from agentkit_retrievers import FaissRetriever
+    from agentkit_retrievers import FaissRetriever, HybridRetriever
     from agentkit_tools import FunctionTool, HTTPTool, tool
 
 _MODULES = {
@@ -112,12 +118,12 @@ _MODULES = {
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
     "agentkit.redaction": "Secrets",
     "agentkit.result": "CallRecord RetrievalRecord RewindRecord RunResult StepRecord",
-    "agentkit.retrieval": "Document Retriever RetrieverTool ScoredDocument",
+    "agentkit.retrieval": "ConversationRetriever Document Retriever RetrieverTool ScoredDocument",
     "agentkit.tokenizer_template": "TokenizerTemplate",
     "agentkit.tool_selection": "ToolSelector",
     "agentkit.tools": "Tool ToolContext ToolDefinition ToolOutput",
     # Re-exported for convenience; the core itself needs neither package.
-    "agentkit_retrievers": "FaissRetriever",
+    "agentkit_retrievers": "FaissRetriever HybridRetriever",
     "agentkit_tools": "FunctionTool HTTPTool tool",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -140,11 +146,13 @@ __all__ = [
     "CallRecord",
     "ChatFormat",
     "ContextLengthError",
+    "ConversationRetriever",
     "Document",
     "Event",
     "FaissRetriever",
     "FunctionTool",
     "HTTPTool",
+    "HybridRetriever",
     "IndexFormatError",
     "InvalidToolCallError",
     "LimitExceededError",

@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from agentkit.errors import ToolError
+from agentkit.messages import Message, UserMessage
 from agentkit.tools import ToolContext, ToolDefinition, ToolOutput
 
-__all__ = ["Document", "Retriever", "RetrieverTool", "ScoredDocument", "retrieve"]
+__all__ = [
+    "ConversationRetriever",
+    "Document",
+    "Retriever",
+    "RetrieverTool",
+    "ScoredDocument",
+    "conversation_text",
+    "retrieve",
+    "retrieve_conversation",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +110,54 @@ class Retriever(Protocol):
             top_k: At most this many; ``None`` for the retriever's own default.
         """
         ...
+
+
+@runtime_checkable
+class ConversationRetriever(Protocol):
+    """A retriever that reads the conversation, and not only the words of one query.
+
+    It may also have ``async def aretrieve_conversation`` with the same parameters, which is
+    then preferred; otherwise ``retrieve_conversation`` runs in a worker thread.
+    """
+
+    def retrieve_conversation(
+        self, messages: Sequence[Message], *, top_k: int | None = None
+    ) -> Sequence[ScoredDocument]:
+        """Return the best documents for the last user message, best first.
+
+        Args:
+            messages: The conversation so far, of all roles.
+            top_k: At most this many; ``None`` for the retriever's own default.
+        """
+        ...
+
+
+def conversation_text(messages: Sequence[Message]) -> str:
+    """A query in words for the last user message: the message, after the one before it.
+
+    A follow-up question often leaves out its subject; the question before it names it. Empty
+    if the last user message is, or if there is none.
+    """
+    asked = [m.content for m in messages if isinstance(m, UserMessage)]
+    if not asked or not asked[-1].strip():
+        return ""
+    return "\n".join(text for text in asked[-2:] if text.strip())
+
+
+async def retrieve_conversation(
+    retriever: Retriever, messages: Sequence[Message], *, top_k: int | None = None
+) -> list[ScoredDocument]:
+    """Ask any retriever for what fits the last user message; none without such a message."""
+    text = conversation_text(messages)
+    if not text:
+        return []
+    native = getattr(retriever, "aretrieve_conversation", None)
+    if native is not None:
+        return list(await native(messages, top_k=top_k))
+    if isinstance(retriever, ConversationRetriever):
+        ask = retriever.retrieve_conversation
+        return list(await asyncio.to_thread(ask, messages, top_k=top_k))
+    return await retrieve(retriever, text, top_k=top_k)
 
 
 async def retrieve(

@@ -24,7 +24,7 @@ from agentkit.models.base import Model, ModelRequest, Sampling, Usage
 from agentkit.redaction import Redactor
 from agentkit.result import RetrievalRecord, RunResult, StepRecord, StopReason
 from agentkit.resuming import PendingCalls
-from agentkit.retrieval import Document, retrieve
+from agentkit.retrieval import Document, conversation_text, retrieve_conversation
 from agentkit.settings import RunSettings
 from agentkit.step import Step
 from agentkit.tool_execution import ToolExecutor
@@ -214,13 +214,12 @@ class Run:
     async def _search(self, emit: Callable[[Event], None]) -> None:
         """Fill the documents section with what fits the user's words."""
         retriever = self._settings.retriever
-        asked = [m.content for m in self._messages if isinstance(m, UserMessage)]
-        if retriever is None or not asked or not asked[-1].strip():
+        query = conversation_text(self._messages)
+        if retriever is None or not query:
             return
-        # A follow-up question often leaves out its subject; the question before it names it.
-        query = "\n".join(text for text in asked[-2:] if text.strip())
         begin = time.perf_counter()
-        hits = self._redact(await retrieve(retriever, query, top_k=self._settings.top_k))
+        found = await retrieve_conversation(retriever, self._messages, top_k=self._settings.top_k)
+        hits = self._redact(found)
         record = RetrievalRecord(query=query, hits=tuple(hits), seconds=time.perf_counter() - begin)
         self._retrievals.append(record)
         self._documents += [hit.document for hit in hits]

@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent_loop, grammar, http_tools, kv_reuse, startup, tool_selection
+from benchmarks import agent_loop, grammar, http_tools, kv_reuse, retrieval, startup, tool_selection
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "http_tools": http_tools.run,
     "kv_reuse": kv_reuse.run,
     "tool_selection": tool_selection.run,
+    "retrieval": retrieval.run,
 }
 
 

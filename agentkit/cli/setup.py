@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentkit.agent import Agent
     from agentkit.cli.options import AgentOptions
     from agentkit.models.transformers_model import TransformersModel
-    from agentkit_retrievers import FaissRetriever
+    from agentkit_retrievers import HybridRetriever
 
 __all__ = ["check_folder", "open_agent", "open_documents"]
 
@@ -65,7 +65,7 @@ def open_agent(options: AgentOptions, notes: Console) -> Iterator[Agent]:
         model.close()
 
 
-def open_documents(folder: Path, notes: Console) -> FaissRetriever:
+def open_documents(folder: Path, notes: Console) -> HybridRetriever:
     """A retriever over a folder: loaded if it is a saved index, else made in memory.
 
     Raises:
@@ -74,13 +74,13 @@ def open_documents(folder: Path, notes: Console) -> FaissRetriever:
     """
     check_folder(folder, "--docs")
     with notes.status("Opening the documents"):
-        from agentkit_retrievers import FaissRetriever
+        from agentkit_retrievers import FaissRetriever, HybridRetriever
         from agentkit_retrievers.storage import holds_index
 
     if holds_index(folder):
-        return FaissRetriever.load(folder)
+        return HybridRetriever.from_dense(FaissRetriever.load(folder))
     with indexing_progress(notes) as progress:
-        return FaissRetriever.from_folder(folder, progress=progress)
+        return HybridRetriever.from_folder(folder, progress=progress)
 
 
 def check_folder(folder: Path, what: str) -> None:

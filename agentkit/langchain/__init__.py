@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentkit.langchain.embeddings import AgentkitEmbeddings, LangChainEmbedder
     from agentkit.langchain.messages import messages_from_langchain, messages_to_langchain
     from agentkit.langchain.retriever import AgentkitRetriever
+    from agentkit.langchain.store_retriever import VectorStoreRetriever
     from agentkit.langchain.tools import from_langchain, to_langchain
     from agentkit.langchain.vector_store import AgentkitVectorStore
 
@@ -26,6 +27,7 @@ _HOMES = {
     "AgentkitVectorStore": ".vector_store",
     "ChatGranite": ".chat_model",
     "LangChainEmbedder": ".embeddings",
+    "VectorStoreRetriever": ".store_retriever",
     "document_from_langchain": ".documents",
     "document_to_langchain": ".documents",
     "from_langchain": ".tools",
@@ -41,6 +43,7 @@ __all__ = [
     "AgentkitVectorStore",
     "ChatGranite",
     "LangChainEmbedder",
+    "VectorStoreRetriever",
     "document_from_langchain",
     "document_to_langchain",
     "from_langchain",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import UserError
+from agentkit_retrievers.code_structure import find_definitions
 from agentkit_retrievers.identity import document_id
 from agentkit_retrievers.markdown import Heading, find_headings
 
@@ -31,14 +32,15 @@ _BETWEEN_SENTENCES = (_PARAGRAPH, _LIST_ITEM, _SENTENCE, _LINE)
 # How far past the limit a gap is looked at; more than the gaps that matter are long.
 _GAP_LOOKAHEAD = 16
 _ZERO_WIDTH_JOINER = "\u200d"
-_WITH_HEADINGS = frozenset({"markdown", "html"})
+_WITH_HEADINGS = frozenset({"markdown", "html", "docx"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunker:
     """Cuts documents into chunks that remember where they are from.
 
-    A chunk never crosses a heading. Longer sections are cut between paragraphs where
+    A chunk never crosses a heading, nor in source code the beginning of a function or class.
+    Longer sections are cut between paragraphs where
     possible, else between list items, sentences, lines or words, and only as a last resort
     inside a word. A heading with nothing below it goes with the section that follows.
     """
@@ -67,7 +69,7 @@ class Chunker:
 
         Args:
             document: Its headings are looked for in ``text`` unless ``metadata["format"]``
-                says that it is neither Markdown nor HTML.
+                says that it has none, as plain text does.
 
         Returns:
             Chunks in order; none for a document of only white space. Between them they hold
@@ -76,7 +78,7 @@ class Chunker:
             (``"Guide > Install"``), and its span: ``document.text[chunk.start:chunk.end] ==
             chunk.text`` (if ``document`` is itself a chunk, the span is its source's and
             ``document.start`` has to be subtracted). Metadata is passed on; a PDF's chunks
-            have ``page`` and ``last_page``, from 1.
+            have ``page`` and ``last_page``, from 1, and a table's ``row`` and ``last_row``.
 
         Raises:
             UserError: ``length`` says that a single character is longer than ``max_size``.
@@ -183,8 +185,11 @@ def _sections(document: Document) -> list[tuple[int, int, str]]:
     """Begin, end and title of each stretch of text that holds together."""
     text = document.text
     headings: list[Heading] = []
-    if document.metadata.get("format", "markdown") in _WITH_HEADINGS:
+    form = document.metadata.get("format", "markdown")
+    if form in _WITH_HEADINGS:
         headings = find_headings(text)
+    elif form == "code":
+        headings = find_definitions(text, str(document.metadata.get("language", "")))
     sections: list[tuple[int, int, str]] = []
     path: list[Heading] = []
     begin, title = 0, document.title
@@ -210,12 +215,13 @@ def _title(document_title: str, headings: list[str]) -> str:
 
 
 def _metadata(metadata: Any, start: int, stop: int) -> dict[str, Any]:
-    """The document's metadata, with page numbers in place of the list of page offsets."""
+    """The document's metadata, with the numbers of pages or rows in place of their offsets."""
     own = dict(metadata)
-    pages = own.pop("pages", None)
-    if pages:
-        own["page"] = max(1, bisect_right(pages, start))
-        own["last_page"] = max(1, bisect_right(pages, stop - 1))
+    for many, one in (("pages", "page"), ("rows", "row")):
+        offsets = own.pop(many, None)
+        if offsets:
+            own[one] = max(1, bisect_right(offsets, start))
+            own[f"last_{one}"] = max(1, bisect_right(offsets, stop - 1))
     return own
 
 

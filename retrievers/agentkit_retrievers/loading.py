@@ -1,15 +1,15 @@
-"""Reading documents from files: text, Markdown, HTML and PDF."""
+"""Reading documents from files: text, Markdown, HTML, PDF, DOCX, tables, records and code."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from agentkit.errors import RetrievalError, UserError
-from agentkit_retrievers.readers import READERS, read_text
+from agentkit_retrievers.readers import CODE_SUFFIXES, READERS, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from agentkit.retrieval import Document
     from agentkit_retrievers.progress import Progress
 
-__all__ = ["DEFAULT_PATTERNS", "MAX_BYTES", "load", "load_folder"]
+__all__ = ["CODE_PATTERNS", "DEFAULT_PATTERNS", "MAX_BYTES", "load", "load_folder", "walk_folder"]
 
-DEFAULT_PATTERNS: tuple[str, ...] = tuple(f"*{suffix}" for suffix in READERS)
-"""What :func:`load_folder` reads: every format that has a reader."""
+DEFAULT_PATTERNS: tuple[str, ...] = tuple(
+    f"*{suffix}" for suffix in READERS if suffix not in CODE_SUFFIXES
+)
+"""What :func:`load_folder` reads: every format that has a reader, but no source code."""
+
+CODE_PATTERNS: tuple[str, ...] = tuple(f"*{suffix}" for suffix in sorted(CODE_SUFFIXES))
+"""Source code, for ``load_folder(patterns=CODE_PATTERNS)``."""
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest file that is read unless told otherwise, in bytes."""
@@ -32,7 +37,8 @@ def load(
     """Read one file.
 
     The format goes by the suffix: ``.md``/``.markdown``, ``.html``/``.htm``/``.xhtml``,
-    ``.pdf``; everything else is read as plain text.
+    ``.pdf``, ``.docx``, ``.csv``/``.tsv``, ``.jsonl``/``.ndjson`` and those of programming
+    languages; everything else is read as plain text.
 
     Args:
         path: The file.
@@ -40,11 +46,13 @@ def load(
         max_bytes: Refuse larger files.
 
     Returns:
-        One document, or none if the file holds no text. Its ``source`` and ``doc_id`` are the
+        One document, or none if the file holds no text; for JSON lines one for each record,
+        with its line in ``doc_id`` and ``metadata["line"]``. Its ``source`` and ``doc_id`` are the
         path as given, with ``/``; its ``title`` is from the front matter, the first heading,
         the HTML title or the PDF's metadata, else the file's name. ``metadata["format"]`` is
-        ``"text"``, ``"markdown"``, ``"html"`` or ``"pdf"``; a PDF also has ``"pages"``, the
-        offsets at which its pages begin in the text.
+        ``"text"``, ``"markdown"``, ``"html"``, ``"pdf"``, ``"docx"``, ``"table"``, ``"record"``
+        or ``"code"``; a PDF also has ``"pages"``, the offsets at which its pages begin in the
+        text, and a table likewise ``"rows"``.
 
     Raises:
         RetrievalError: The file is missing, unreadable, too large, or not what it should be.
@@ -89,15 +97,10 @@ def load_folder(
             whatever ``on_error`` says; leave the format out of ``patterns`` to do without.
         UserError: ``on_error`` or ``encoding`` has no known value.
     """
-    if on_error not in ("warn", "raise", "skip"):
-        raise UserError(f"on_error must be 'warn', 'raise' or 'skip', not {on_error!r}")
+    check_on_error(on_error)
     root = Path(folder)
-    if not root.is_dir():
-        what = "is a file; read it with load()" if root.exists() else "does not exist"
-        raise RetrievalError(f"folder {root.as_posix()!r} {what}")
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     problems: list[RetrievalError] = []
-    sources = sorted(name for name in _walk(root, problems) if _matches(name, wanted))
+    sources = walk_folder(root, patterns, problems)
     documents: list[Document] = []
     for done, source in enumerate(sources, start=1):
         try:
@@ -108,11 +111,42 @@ def load_folder(
             progress("load", done, len(sources))
         if problems and on_error == "raise":
             break
-    _report(problems, on_error)
+    report_problems(problems, on_error)
     return documents
 
 
-def _report(problems: list[RetrievalError], on_error: str) -> None:
+def check_on_error(on_error: str) -> None:
+    """Refuse unknown words.
+
+    Raises:
+        UserError: It is none of the three.
+    """
+    if on_error not in ("warn", "raise", "skip"):
+        raise UserError(f"on_error must be 'warn', 'raise' or 'skip', not {on_error!r}")
+
+
+def walk_folder(
+    root: Path, patterns: str | Sequence[str], problems: list[RetrievalError]
+) -> list[str]:
+    """Paths, relative to a folder, of the files that :func:`load_folder` reads; sorted.
+
+    Args:
+        root: The folder.
+        patterns: See :func:`load_folder`.
+        problems: Gets an error for each folder below it that cannot be listed.
+
+    Raises:
+        RetrievalError: There is no such folder.
+    """
+    if not root.is_dir():
+        what = "is a file; read it with load()" if root.exists() else "does not exist"
+        raise RetrievalError(f"folder {root.as_posix()!r} {what}")
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    return sorted(name for name in _walk(root, problems) if _matches(name, wanted))
+
+
+def report_problems(problems: list[RetrievalError], on_error: str) -> None:
+    """Raise the first problem, or warn of all, as ``on_error`` says."""
     if problems and on_error == "raise":
         raise problems[0]
     if on_error == "warn":
@@ -121,6 +155,15 @@ def _report(problems: list[RetrievalError], on_error: str) -> None:
 
 
 def _read(file: Path, source: str, encoding: str, max_bytes: int) -> list[Document]:
+    return parse(read_bytes(file, source, max_bytes), source, encoding)
+
+
+def read_bytes(file: Path, source: str, max_bytes: int) -> bytes:
+    """A file's content.
+
+    Raises:
+        RetrievalError: It is a folder, too large, or cannot be read.
+    """
     if file.is_dir():
         raise RetrievalError(f"{source}: is a folder; read it with load_folder()")
     try:
@@ -130,11 +173,17 @@ def _read(file: Path, source: str, encoding: str, max_bytes: int) -> list[Docume
                 f"{source}: has {size:,} bytes, above max_bytes={max_bytes:,}; raise max_bytes "
                 "or cut the file up"
             )
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise RetrievalError(f"{source}: cannot be read: {error.strerror or error}") from error
-    document = READERS.get(file.suffix.lower(), read_text)(data, source, encoding)
-    return [document] if document is not None else []
+
+
+def parse(data: bytes, source: str, encoding: str) -> list[Document]:
+    """Documents of a file's bytes; the format goes by the source's suffix. See :func:`load`."""
+    found = READERS.get(PurePosixPath(source).suffix.lower(), read_text)(data, source, encoding)
+    if isinstance(found, list):
+        return found
+    return [found] if found is not None else []
 
 
 def _matches(source: str, patterns: list[str]) -> bool:

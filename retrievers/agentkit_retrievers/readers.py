@@ -1,7 +1,8 @@
-"""One reader for each file format: bytes in, a document out.
+"""One reader for each file format: bytes in, documents out.
 
 A reader gets the file's bytes, its source (for messages, identifiers and as a last resort the
-title) and the text encoding. It returns ``None`` for a file without any text.
+title) and the text encoding. It returns ``None`` for a file without any text, and several
+documents for one that holds records.
 """
 
 from __future__ import annotations
@@ -9,16 +10,37 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from agentkit.errors import MissingExtraError, RetrievalError, UserError
 from agentkit.retrieval import Document
+from agentkit_retrievers.code_structure import LANGUAGES
 from agentkit_retrievers.markdown import find_headings, split_front_matter
+from agentkit_retrievers.records import read_json_lines, read_rows, record_text
 
-__all__ = ["READERS", "Reader", "read_html", "read_markdown", "read_pdf", "read_text"]
+__all__ = [
+    "CODE_SUFFIXES",
+    "READERS",
+    "Reader",
+    "read_code",
+    "read_docx",
+    "read_html",
+    "read_json_records",
+    "read_markdown",
+    "read_pdf",
+    "read_table",
+    "read_text",
+]
 
-Reader = Callable[[bytes, str, str], Document | None]
+Reader = Callable[[bytes, str, str], Document | list[Document] | None]
+
+CODE_SUFFIXES = frozenset(LANGUAGES)
+"""Suffixes of source code; folders are read without it unless patterns ask for it."""
+
+# A record's text is under the first of these keys that it has, if it has one.
+_TEXT_KEYS = ("text", "content", "body", "passage")
 
 # Longest first: UTF-32's mark begins with UTF-16's.
 _BYTE_ORDER_MARKS = (
@@ -98,6 +120,70 @@ def read_pdf(data: bytes, source: str, encoding: str) -> Document | None:
     return _document("\n\n".join(texts), source, title, {"format": "pdf", "pages": offsets})
 
 
+def read_docx(data: bytes, source: str, encoding: str) -> Document | None:
+    """Read a Word document as light Markdown."""
+    try:
+        import docx  # noqa: F401  # Whether it is there.
+    except ImportError as error:
+        raise _missing_extra("DOCX", "python-docx", source) from error
+    from agentkit_retrievers.docx_text import docx_to_text
+
+    try:
+        title, text = docx_to_text(data)
+    # Broken archives and XML fail with whatever the parsers stumble over.
+    except Exception as error:
+        raise RetrievalError(
+            f"{source}: cannot be read as DOCX ({type(error).__name__}: {error}); open it in a "
+            "word processor and save it anew, or leave it out"
+        ) from error
+    # Chunking finds the headings, which are Markdown's.
+    return _document(text, source, title, {"format": "docx"})
+
+
+def read_table(data: bytes, source: str, encoding: str) -> Document | None:
+    """Read CSV or TSV: each row becomes a paragraph of ``column: value`` lines.
+
+    ``metadata["rows"]`` has the offset at which each row begins.
+    """
+    delimiter = "\t" if source.lower().endswith(".tsv") else None
+    offsets: list[int] = []
+    paragraphs: list[str] = []
+    offset = 0
+    for record in read_rows(decode(data, source, encoding), source, delimiter=delimiter):
+        paragraph = record_text(record)
+        offsets.append(offset)
+        paragraphs.append(paragraph)
+        offset += len(paragraph) + 2
+    return _document("\n\n".join(paragraphs), source, "", {"format": "table", "rows": offsets})
+
+
+def read_json_records(data: bytes, source: str, encoding: str) -> list[Document]:
+    """Read JSON lines: a document for each record, with its line in ``metadata["line"]``.
+
+    The text is under ``text``, ``content``, ``body`` or ``passage``; a record with none of
+    these becomes lines of ``key: value``. ``title`` is the title; what else there is goes to
+    ``metadata["record"]``.
+    """
+    documents: list[Document] = []
+    for line, value in read_json_lines(decode(data, source, encoding), source):
+        record: dict[str, Any] = value if isinstance(value, dict) else {"value": value}
+        key = next((k for k in _TEXT_KEYS if isinstance(record.get(k), str)), None)
+        text = record[key] if key else record_text(record)
+        rest = {k: v for k, v in record.items() if k not in (key, "title")} if key else {}
+        metadata = {"format": "record", "line": line, **({"record": rest} if rest else {})}
+        found = _document(text, source, str(record.get("title") or ""), metadata)
+        if found is not None:
+            documents.append(replace(found, doc_id=f"{source}:{line}"))
+    return documents
+
+
+def read_code(data: bytes, source: str, encoding: str) -> Document | None:
+    """Read source code; chunks keep functions and classes together."""
+    language = LANGUAGES.get(PurePosixPath(source).suffix.lower(), "")
+    metadata = {"format": "code", "language": language}
+    return _document(decode(data, source, encoding), source, source, metadata)
+
+
 def decode(data: bytes, source: str, encoding: str) -> str:
     """Decode a text file: byte order marks are obeyed, line ends become ``\\n``.
 
@@ -135,7 +221,7 @@ def _document(text: str, source: str, title: str, metadata: dict[str, Any]) -> D
 def _binary(source: str) -> RetrievalError:
     return RetrievalError(
         f"{source}: holds zero bytes, so it is a binary file and no text; leave it out, or "
-        "convert it to text, Markdown, HTML or PDF"
+        "convert it to text, Markdown, HTML, DOCX or PDF"
     )
 
 
@@ -156,5 +242,11 @@ READERS: dict[str, Reader] = {
     ".htm": read_html,
     ".xhtml": read_html,
     ".pdf": read_pdf,
+    ".docx": read_docx,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".jsonl": read_json_records,
+    ".ndjson": read_json_records,
+    **dict.fromkeys(LANGUAGES, read_code),
 }
 """Readers by file suffix, in lower case."""
