@@ -19,7 +19,7 @@ from agentkit.errors import (
 )
 from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolsSelected
 from agentkit.limits import Limits
-from agentkit.messages import Message, SystemMessage, UserMessage
+from agentkit.messages import Message, SystemMessage
 from agentkit.models.base import Model, ModelRequest, Sampling, Usage
 from agentkit.redaction import Redactor
 from agentkit.result import RetrievalRecord, RunResult, StepRecord, StopReason
