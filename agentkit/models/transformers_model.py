@@ -224,8 +224,7 @@ class TransformersModel:
                     self._executor.submit(self._pump)
                     return
                 except RuntimeError:  # The interpreter is shutting down.
-                    error = ModelError("the program ended before the model's turn did")
-                    self._give_up(error)
+                    self._give_up(ModelError("the program ended before the model's turn did"))
             self._pumping = False
             self._state.notify_all()
 
