@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import faiss
+import faiss as untyped_faiss
 import numpy as np
 
 from agentkit_retrievers.index_kinds import BuiltIndex
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["describe", "read_built", "with_rows", "without_rows", "write_built"]
+
+# What FAISS says of its types is wrong in many places.
+faiss: Any = untyped_faiss
 
 _KINDS: dict[type, IndexKind] = {
     faiss.IndexFlatIP: "flat",

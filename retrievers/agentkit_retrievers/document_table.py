@@ -61,12 +61,16 @@ class DocumentTable(Protocol):
         """All documents, oldest first."""
         ...
 
-    def commit(self, change: Change, index: VectorIndex) -> VectorIndex:
-        """Make a change, together with the index that goes with it.
+    def prepare(self, index: VectorIndex) -> VectorIndex:
+        """Do what takes long before a commit.
 
         Returns:
-            The index, or another of the same content to be used in its place.
+            The index, or another of the same content, which the commit is to be given.
         """
+        ...
+
+    def commit(self, change: Change, index: VectorIndex) -> None:
+        """Make a change, together with the index that goes with it."""
         ...
 
 
@@ -102,7 +106,11 @@ class MemoryTable:
         with self._lock:
             return iter(list(self._documents.items()))
 
-    def commit(self, change: Change, index: VectorIndex) -> VectorIndex:
+    def prepare(self, index: VectorIndex) -> VectorIndex:
+        """Nothing here takes long."""
+        return index
+
+    def commit(self, change: Change, index: VectorIndex) -> None:
         """Make a change."""
         with self._lock:
             for row in change.removed.tolist():
@@ -111,7 +119,6 @@ class MemoryTable:
             self._documents.update(change.added)
             self._rows.update((doc.doc_id, row) for row, doc in change.added.items())
             self._next_row = max(self._next_row, max(change.added, default=-1) + 1)
-        return index
 
 
 class AllowSets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import faiss
+import faiss as untyped_faiss
 import numpy as np
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Rows: TypeAlias = NDArray[np.int64]
 
 __all__ = ["FreshVectors"]
+
+# What FAISS says of its types is wrong in many places.
+faiss: Any = untyped_faiss
 
 _LEAST_CAPACITY = 64
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import faiss
+import faiss as untyped_faiss
 import numpy as np
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Mask: TypeAlias = NDArray[np.bool_]
 
 __all__ = ["BuiltIndex", "build", "exact", "extend", "keep", "reconstruct", "search", "selector"]
+
+# What FAISS says of its types is wrong in many places.
+faiss: Any = untyped_faiss
 
 _IP = faiss.METRIC_INNER_PRODUCT
 _QT_8BIT = faiss.ScalarQuantizer.QT_8bit
@@ -190,7 +193,7 @@ def _untrained(kind: IndexKind, spec: IndexSpec, dimension: int, count: int) -> 
         return faiss.IndexScalarQuantizer(dimension, _QT_8BIT, _IP)
     if kind == "hnsw":
         return _graph(spec, dimension)
-    lists = spec.lists or max(1, min(int(4 * count**0.5), count // 39))
+    lists = spec.lists or max(1, min(int(2 * count**0.5), count // 39))
     parts = next(m for m in range(min(spec.code_bytes, dimension), 0, -1) if dimension % m == 0)
     coarse = faiss.IndexFlatIP(dimension)
     if kind == "ivfsq8":
@@ -204,7 +207,7 @@ def _untrained(kind: IndexKind, spec: IndexSpec, dimension: int, count: int) -> 
 def _few_rounds(inverted: Any) -> Any:
     """Clustering that stops when more rounds hardly change the recall, and does not warn."""
     inverted.cp.niter = 8
-    inverted.cp.max_points_per_centroid = 64
+    inverted.cp.max_points_per_centroid = 50
     inverted.cp.min_points_per_centroid = 1
     return inverted
 
@@ -224,18 +227,14 @@ def _parameters(built: BuiltIndex, spec: IndexSpec, count: int, among: Any, shar
     more = 1 / max(share, 1e-9)
     if built.kind == "hnsw":
         effort = int(max(spec.search_effort, 2 * count) * more)
-        return _of(
-            faiss.SearchParametersHNSW, efSearch=min(effort, len(built.rows)), **_sel(among)
-        )
+        return _of(faiss.SearchParametersHNSW, efSearch=min(effort, len(built.rows)), **_sel(among))
     if built.kind in ("ivfsq8", "ivfpq"):
         lists = _lists(built.index).nlist
         probes = min(lists, int((spec.probes or max(16, lists // 32)) * more))
         inner = _of(faiss.SearchParametersIVF, nprobe=probes, **_sel(among))
         if built.kind == "ivfsq8":
             return inner
-        return _of(
-            faiss.IndexRefineSearchParameters, k_factor=spec.refine, base_index_params=inner
-        )
+        return _of(faiss.IndexRefineSearchParameters, k_factor=spec.refine, base_index_params=inner)
     return None if among is None else _of(faiss.SearchParameters, sel=among)
 
 

@@ -18,14 +18,23 @@ IndexKind: TypeAlias = Literal["flat", "sq8", "hnsw", "ivfsq8", "ivfpq"]
 - ``flat``: every vector as it is, all of them compared; exact.
 - ``sq8``: the same over 8-bit numbers; a quarter of the memory.
 - ``hnsw``: a graph of neighbours over 8-bit numbers; a third of the memory, and the time of a
-  search hardly grows with the number of vectors.
-- ``ivfpq``: lists around centroids with product-quantised codes, the best candidates compared
-  again by 8-bit numbers; built several times faster than the graph.
+  search hardly grows with the number of vectors, but building it takes several times as long as
+  the lists below, and clearing removed vectors out means building it again.
+- ``ivfsq8``: lists around centroids with 8-bit numbers, of which a search looks at the nearest
+  lists; little more than a quarter of the memory.
+- ``ivfpq``: lists with product-quantised codes, the best candidates compared again by 8-bit
+  numbers; a little more memory, for searches that read less of it.
 """
 
 # Fewer vectors than this tell too little about the range of the numbers (8 bits) or about the
 # clusters (256 centroids for each part of a product quantiser).
-_LEAST_TO_TRAIN: dict[str, int] = {"flat": 1, "sq8": 256, "hnsw": 256, "ivfsq8": 2_000, "ivfpq": 2_000}
+_LEAST_TO_TRAIN: dict[str, int] = {
+    "flat": 1,
+    "sq8": 256,
+    "hnsw": 256,
+    "ivfsq8": 2_000,
+    "ivfpq": 2_000,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +49,8 @@ class IndexSpec:
     """``"auto"`` takes a kind by the number of vectors."""
     flat_until: int = 50_000
     """``auto``: up to so many vectors every search is exact."""
-    hnsw_until: int = 3_000_000
-    """``auto``: ``hnsw`` up to so many vectors, ``ivfpq`` from there on."""
+    ivfsq8_until: int = 5_000_000
+    """``auto``: ``ivfsq8`` up to so many vectors, ``ivfpq`` from there on."""
     fresh: int = 20_000
     """So many new vectors are kept beside the index before they are merged into it."""
     max_dead: float = 0.2
@@ -53,9 +62,9 @@ class IndexSpec:
     search_effort: int = 96
     """``hnsw``: candidates kept during a search (efSearch). More find more, more slowly."""
     lists: int | None = None
-    """``ivfpq``: number of lists; ``None`` for four times the square root of the vectors."""
+    """``ivfsq8``, ``ivfpq``: number of lists; ``None`` for twice the square root of the vectors."""
     probes: int | None = None
-    """``ivfpq``: lists that a search looks at; ``None`` for one in 32, but at least 16."""
+    """``ivfsq8``, ``ivfpq``: lists that a search looks at; ``None`` for one in 32, at least 16."""
     code_bytes: int = 48
     """``ivfpq``: bytes a vector in the lists; less if the dimension is no multiple of it."""
     refine: int = 20
@@ -91,7 +100,7 @@ class IndexSpec:
 _FIELDS = frozenset(IndexSpec.__dataclass_fields__)
 _LEAST: dict[str, int] = {
     "flat_until": 0,
-    "hnsw_until": 0,
+    "ivfsq8_until": 0,
     "fresh": 0,
     "links": 2,
     "build_effort": 1,
@@ -138,12 +147,12 @@ def choose_index(spec: IndexSpec, count: int, current: IndexKind | None = None) 
                 "flat", f"{spec.kind} is built from {least:,} vectors on; there are {count:,}"
             )
         return IndexChoice(spec.kind, "asked for")
-    flat_until = max(spec.flat_until, _LEAST_TO_TRAIN["hnsw"] - 1)
+    flat_until = max(spec.flat_until, _LEAST_TO_TRAIN["ivfsq8"] - 1)
     if count <= (flat_until if current in (None, "flat") else flat_until // 2):
         return IndexChoice("flat", f"exact: {count:,} vectors are not more than {flat_until:,}")
-    hnsw_until = max(spec.hnsw_until, _LEAST_TO_TRAIN["ivfpq"] - 1)
-    if count <= (hnsw_until // 2 if current == "ivfpq" else hnsw_until):
+    ivfsq8_until = max(spec.ivfsq8_until, _LEAST_TO_TRAIN["ivfpq"] - 1)
+    if count <= (ivfsq8_until // 2 if current == "ivfpq" else ivfsq8_until):
         return IndexChoice(
-            "hnsw", f"{count:,} vectors are more than the {flat_until:,} of an exact search"
+            "ivfsq8", f"{count:,} vectors are more than the {flat_until:,} of an exact search"
         )
-    return IndexChoice("ivfpq", f"{count:,} vectors are more than the {hnsw_until:,} of a graph")
+    return IndexChoice("ivfpq", f"{count:,} vectors are more than {ivfsq8_until:,}")

@@ -12,30 +12,38 @@ old one goes as soon as the transaction that refers to the new one is complete.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
 import threading
-import zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agentkit.errors import IndexFormatError, RetrievalError, UserError
-from agentkit.retrieval import Document
 from agentkit_retrievers.built_files import read_built, write_built
 from agentkit_retrievers.fresh_vectors import FreshVectors
 from agentkit_retrievers.index_spec import IndexSpec
 from agentkit_retrievers.storage import sync
+from agentkit_retrievers.store_rows import (
+    checked_vector,
+    damaged,
+    key_of,
+    pack_document,
+    pack_vector,
+    sha256,
+    show,
+    unpack_document,
+)
 from agentkit_retrievers.vector_index import VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from agentkit.retrieval import Document
     from agentkit_retrievers.document_table import Change
     from agentkit_retrievers.index_kinds import BuiltIndex
 
@@ -122,14 +130,14 @@ class StoredTable:
 
     def rows(self, doc_ids: Iterable[str | int]) -> dict[str | int, int]:
         """The rows of those documents that there are."""
-        keys = {_key(doc_id): doc_id for doc_id in doc_ids}
+        keys = {key_of(doc_id): doc_id for doc_id in doc_ids}
         found = self._select("SELECT key, row FROM documents WHERE key IN", list(keys))
         return {keys[key]: row for key, row in found}
 
     def documents(self, rows: Iterable[int]) -> dict[int, Document]:
         """Documents by row; unknown rows are passed over."""
         columns = "SELECT row, head, text, crc FROM documents WHERE row IN"
-        found = {r[0]: _document(self.folder, *r) for r in self._select(columns, list(rows))}
+        found = {r[0]: unpack_document(self.folder, *r) for r in self._select(columns, list(rows))}
         return {row: found[row] for row in rows if row in found}
 
     def scan(self) -> Iterator[tuple[int, Document]]:
@@ -143,7 +151,7 @@ class StoredTable:
                 ).fetchall()
             if not batch:
                 return
-            yield from ((r[0], _document(self.folder, *r)) for r in batch)
+            yield from ((r[0], unpack_document(self.folder, *r)) for r in batch)
             last = batch[-1][0]
 
     def index(self, spec: IndexSpec) -> VectorIndex:
@@ -157,7 +165,7 @@ class StoredTable:
             query = "SELECT row, data, crc FROM vectors ORDER BY row"
             recent = self._connection.execute(query).fetchall()
             dead = [row for (row,) in self._connection.execute("SELECT row FROM dead ORDER BY row")]
-        data = b"".join(_checked(self.folder, *entry) for entry in recent)
+        data = b"".join(checked_vector(self.folder, *entry) for entry in recent)
         vectors = np.frombuffer(data, dtype="<f4").reshape(-1, self._dimension)
         rows = np.array([row for row, _, _ in recent], dtype=np.int64)
         return VectorIndex(
@@ -178,11 +186,27 @@ class StoredTable:
 
     # Writing
 
-    def commit(self, change: Change, index: VectorIndex) -> VectorIndex:
-        """Make a change durable, together with the index that goes with it.
+    def prepare(self, index: VectorIndex) -> VectorIndex:
+        """Write a newly built part of an index to a file, which may take long.
 
         Returns:
-            The index, a newly built part of it mapped from its file.
+            The index, that part of it mapped from the file.
+        """
+        built = index.built
+        if built is None or (self._mapped is not None and built is self._mapped[1]):
+            return index
+        path = self.folder / f"index-{self.generation + 1:08d}.faiss"
+        with self._errors(locked=False):
+            about = write_built(built, path)
+            sync(path)
+            sync(self.folder)
+            about |= {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+            mapped = read_built(path, about)
+        self._mapped = json.dumps(about), mapped
+        return replace(index, built=mapped)
+
+    def commit(self, change: Change, index: VectorIndex) -> None:
+        """Make a change durable, together with the index that goes with it, prepared.
 
         Raises:
             RetrievalError: It cannot be written, for one because a document's metadata are not
@@ -190,14 +214,20 @@ class StoredTable:
         """
         if self.read_only:
             raise UserError(
-                f"the index in {_show(self.folder)} was opened with read_only=True; open it "
+                f"the index in {show(self.folder)} was opened with read_only=True; open it "
                 "without to change it"
             )
-        added = [(row, _key(doc.doc_id), *_packed(doc)) for row, doc in change.added.items()]
-        updated = [(*_packed(doc), row) for row, doc in change.updated.items()]
+        added = [
+            (row, key_of(doc.doc_id), *pack_document(doc)) for row, doc in change.added.items()
+        ]
+        updated = [(*pack_document(doc), row) for row, doc in change.updated.items()]
         with self._errors():
             old = self._state
-            entry, index = self._built_entry(index)
+            entry = None
+            if index.built is not None:
+                assert self._mapped is not None
+                assert index.built is self._mapped[1], "the index was not prepared"
+                entry = self._mapped[0]
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._write(change, added, updated)
@@ -220,7 +250,6 @@ class StoredTable:
             self._state = self._read_state()
         if entry != old["built"]:
             self.clear_leftovers()
-        return index
 
     def shrink(self) -> None:
         """Give disk space that is no longer used back."""
@@ -261,12 +290,12 @@ class StoredTable:
             if problems != [("ok",)]:
                 raise sqlite3.DatabaseError(problems[0][0])
             for entry in self._connection.execute("SELECT row, data, crc FROM vectors"):
-                _checked(self.folder, *entry)
+                checked_vector(self.folder, *entry)
         for _ in self.scan():
             pass
         path = self.folder / built.get("file", "")
-        if built and path.is_file() and _sha256(path) != built["sha256"]:
-            raise _damaged(self.folder, f"the checksum of {path.name} is another")
+        if built and path.is_file() and sha256(path) != built["sha256"]:
+            raise damaged(self.folder, f"the checksum of {path.name} is another")
 
     def _begin(self) -> dict[str, Any]:
         if self.read_only:
@@ -301,7 +330,7 @@ class StoredTable:
                 if self.read_only and self.refresh():
                     continue
                 raise IndexFormatError(
-                    f"the index in {_show(self.folder)} lacks its file {error.filename!r}; "
+                    f"the index in {show(self.folder)} lacks its file {error.filename!r}; "
                     "restore it from a copy, or build the index again"
                 ) from error
 
@@ -314,25 +343,9 @@ class StoredTable:
             about = json.loads(entry)
             path = self.folder / about["file"]
             if path.stat().st_size != about["bytes"]:
-                raise _damaged(self.folder, f"{path.name} has not the size that was written")
+                raise damaged(self.folder, f"{path.name} has not the size that was written")
             self._mapped = entry, read_built(path, about)
         return self._mapped[1]
-
-    def _built_entry(self, index: VectorIndex) -> tuple[str | None, VectorIndex]:
-        """What the state says of an index's built part, which is written if it is new."""
-        if index.built is None:
-            return None, index
-        if self._mapped is not None and index.built is self._mapped[1]:
-            return self._mapped[0], index
-        path = self.folder / f"index-{self.generation + 1:08d}.faiss"
-        about = write_built(index.built, path)
-        sync(path)
-        sync(self.folder)
-        about |= {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-        entry = json.dumps(about)
-        built = read_built(path, about)
-        self._mapped = entry, built
-        return entry, replace(index, built=built)
 
     def _write(self, change: Change, added: list[Any], updated: list[Any]) -> None:
         removed = [(row,) for row in change.removed.tolist()]
@@ -353,37 +366,33 @@ class StoredTable:
             many("DELETE FROM vectors WHERE row = ?", removed)
             many("INSERT INTO dead VALUES (?)", [(row,) for (row,) in removed if row <= last])
         new = slice(0 if rebuilt else len(index.fresh) - len(change.added), None)
-        entries = []
-        for row, vector in zip(index.fresh.rows[new], index.fresh.vectors[new], strict=True):
-            data = vector.astype("<f4").tobytes()
-            entries.append((int(row), data, zlib.crc32(data)))
-        many("INSERT INTO vectors VALUES (?, ?, ?)", entries)
+        recent = zip(index.fresh.rows[new].tolist(), index.fresh.vectors[new], strict=True)
+        many("INSERT INTO vectors VALUES (?, ?, ?)", [pack_vector(*entry) for entry in recent])
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """One thread at a time; errors of SQLite and FAISS as ours."""
-        with self._lock:
+    def _errors(self, *, locked: bool = True) -> Iterator[None]:
+        """One thread at a time unless said otherwise; errors of SQLite and FAISS as ours."""
+        with self._lock if locked else nullcontext():
             try:
                 yield
-            except sqlite3.OperationalError as error:
-                raise RetrievalError(
-                    f"the index in {_show(self.folder)} cannot be read or written: {error}"
-                ) from error
             except sqlite3.ProgrammingError as error:
                 raise UserError(
-                    f"the index in {_show(self.folder)} is closed; open it again"
+                    f"the index in {show(self.folder)} is closed; open it again"
+                ) from error
+            # FAISS's RuntimeError may be of a full disk or of a broken file.
+            except (sqlite3.OperationalError, RuntimeError, OSError) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                raise RetrievalError(
+                    f"the index in {show(self.folder)} cannot be read or written: {error}"
                 ) from error
             except (sqlite3.DatabaseError, KeyError, ValueError) as error:
-                raise _damaged(self.folder, f"{type(error).__name__}: {error}") from error
-            except RuntimeError as error:  # FAISS's, of a full disk or a broken file.
-                raise RetrievalError(
-                    f"the index in {_show(self.folder)} cannot be read or written: {error}"
-                ) from error
+                raise damaged(self.folder, f"{type(error).__name__}: {error}") from error
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     if not path.is_file():
-        raise IndexFormatError(f"the index in {_show(path.parent)} lacks its file {path.name}")
+        raise IndexFormatError(f"the index in {show(path.parent)} lacks its file {path.name}")
     mode = "rw"
     if read_only and not os.access(path.parent, os.W_OK):
         mode = "ro&immutable=1"  # Nobody can write there, and neither could SQLite its locks.
@@ -400,51 +409,3 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")  # What was removed is not on the disk.
     return connection
-
-
-def _key(doc_id: str | int) -> str:
-    """JSON, so that 7 and "7" are two, and lone surrogates can be written."""
-    return json.dumps(doc_id)
-
-
-def _packed(document: Document) -> tuple[str, bytes, int]:
-    data: Mapping[str, Any] = document.to_dict()
-    try:
-        head = json.dumps({name: value for name, value in data.items() if name != "text"})
-    except (TypeError, ValueError) as error:
-        raise RetrievalError(
-            f"document {document.doc_id!r} cannot be saved: its metadata must be what JSON can "
-            f"hold ({error})"
-        ) from error
-    text = document.text.encode("utf-8", "surrogatepass")
-    return head, text, zlib.crc32(text, zlib.crc32(head.encode("ascii")))
-
-
-def _document(folder: Path, row: int, head: str, text: bytes, crc: int) -> Document:
-    if zlib.crc32(text, zlib.crc32(head.encode("utf-8"))) != crc:
-        raise _damaged(folder, f"the checksum of the document in row {row} is another")
-    return Document.from_dict(
-        {**json.loads(head), "text": text.decode("utf-8", "surrogatepass")}
-    )
-
-
-def _checked(folder: Path, row: int, data: bytes, crc: int) -> bytes:
-    if zlib.crc32(data) != crc:
-        raise _damaged(folder, f"the checksum of the vector in row {row} is another")
-    return data
-
-
-def _damaged(folder: Path, what: str) -> IndexFormatError:
-    return IndexFormatError(
-        f"the index in {_show(folder)} is damaged ({what}); restore it from a copy, or build the "
-        "index again"
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _show(folder: Path) -> str:
-    return repr(folder.as_posix())

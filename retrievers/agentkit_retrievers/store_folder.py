@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from agentkit.errors import IndexFormatError, RetrievalError
-from agentkit_retrievers.store import DATABASE, StoredTable, create_database
 from agentkit_retrievers.document_table import Change
 from agentkit_retrievers.storage import (
     FORMAT,
@@ -24,6 +23,7 @@ from agentkit_retrievers.storage import (
     read_manifest,
     sync,
 )
+from agentkit_retrievers.store import DATABASE, StoredTable, create_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,7 +199,7 @@ def _convert(
     create_database(folder)
     table = StoredTable(folder, index.dimension, read_only=False)
     try:
-        table.commit(Change(added=dict(documents.scan())), index)
+        table.commit(Change(added=dict(documents.scan())), table.prepare(index))
     finally:
         table.close()
     manifest = _write_manifest(folder, embedder.model_name, index.dimension)

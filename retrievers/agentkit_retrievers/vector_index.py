@@ -126,7 +126,7 @@ class VectorIndex:
     @property
     def dimension(self) -> int:
         """Numbers in one vector."""
-        return self.fresh.vectors.shape[1]
+        return int(self.fresh.vectors.shape[1])
 
     def search(
         self, queries: Vectors, count: int, *, allowed: Rows | None = None, exact: bool = False
@@ -189,9 +189,7 @@ class VectorIndex:
         if exact:
             return index_kinds.exact(built, queries, count, among)
         share = size / len(built.rows)
-        scores, at = index_kinds.search(
-            built, self.spec, queries, count, among=among, share=share
-        )
+        scores, at = index_kinds.search(built, self.spec, queries, count, among=among, share=share)
         short = at[:, -1] < 0
         if short.any():  # The way through the index ended before enough were found.
             scores[short], at[short] = index_kinds.exact(built, queries[short], count, among)
@@ -221,9 +219,7 @@ class VectorIndex:
     def _is_outgrown(self) -> bool:
         built = self.built
         return (
-            built is not None
-            and built.kind != "flat"
-            and len(self) > _OUTGROWN * built.trained_on
+            built is not None and built.kind != "flat" and len(self) > _OUTGROWN * built.trained_on
         )
 
     def _with(self, built: BuiltIndex, dead: Rows) -> Self:
