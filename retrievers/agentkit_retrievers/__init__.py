@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from agentkit_retrievers.chunking import Chunker
     from agentkit_retrievers.embedding import Embedder, SentenceTransformerEmbedder
     from agentkit_retrievers.faiss_index import FaissRetriever
+    from agentkit_retrievers.filters import Filter
+    from agentkit_retrievers.index_spec import IndexKind, IndexSpec
     from agentkit_retrievers.loading import load, load_folder
     from agentkit_retrievers.progress import Progress
     from agentkit_retrievers.sources import format_sources
@@ -21,6 +23,9 @@ __all__ = [
     "Chunker",
     "Embedder",
     "FaissRetriever",
+    "Filter",
+    "IndexKind",
+    "IndexSpec",
     "Progress",
     "SentenceTransformerEmbedder",
     "format_sources",
@@ -32,6 +37,9 @@ _MODULES = {
     "Chunker": ".chunking",
     "Embedder": ".embedding",
     "FaissRetriever": ".faiss_index",
+    "Filter": ".filters",
+    "IndexKind": ".index_spec",
+    "IndexSpec": ".index_spec",
     "Progress": ".progress",
     "SentenceTransformerEmbedder": ".embedding",
     "format_sources": ".sources",

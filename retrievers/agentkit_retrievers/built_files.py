@@ -29,6 +29,9 @@ _KINDS: dict[type, IndexKind] = {
     faiss.IndexRefine: "ivfpq",
 }
 
+_EFFORT = 96
+"""Of an index whose file is all that is known of it."""
+
 
 def write_built(built: BuiltIndex, path: Path) -> dict[str, Any]:
     """Write an index; what :func:`read_built` needs to know beside the file, JSON-able."""
@@ -38,7 +41,13 @@ def write_built(built: BuiltIndex, path: Path) -> dict[str, Any]:
 
 def describe(built: BuiltIndex) -> dict[str, Any]:
     """What an index's file does not say of it, JSON-able."""
-    return {"kind": built.kind, "trained_on": built.trained_on, "vectors": len(built.rows)}
+    return {
+        "kind": built.kind,
+        "vectors": len(built.rows),
+        "trained_on": built.trained_on,
+        "effort": built.effort,
+        "recall": built.recall,
+    }
 
 
 def read_built(path: Path, about: Mapping[str, Any]) -> BuiltIndex:
@@ -88,4 +97,12 @@ def without_rows(wrapped: Any, about: Mapping[str, Any] | None = None) -> BuiltI
     # The wrapper owns the index, and lives as long as it. (Owning it ourselves would leak an
     # IndexRefine, for which FAISS's bindings have no destructor here.)
     index.referenced_objects = [wrapped]
-    return BuiltIndex(kind, index, rows, int((about or {}).get("trained_on", len(rows))))
+    about = about or {"trained_on": len(rows), "effort": _EFFORT}
+    return BuiltIndex(
+        kind,
+        index,
+        rows,
+        trained_on=int(about["trained_on"]),
+        effort=int(about["effort"]),
+        recall=about.get("recall"),
+    )

@@ -55,16 +55,19 @@ class IndexSpec:
     """So many new vectors are kept beside the index before they are merged into it."""
     max_dead: float = 0.2
     """Share of removed vectors from which on they are cleared out of the index."""
+    recall: float = 0.98
+    """Share of the true 10 nearest that searches are to find. When an index is built, it is
+    measured with some of its own vectors how far a search must go for that."""
     links: int = 16
     """``hnsw``: neighbours of each vector in the graph; twice as many on its lowest level."""
     build_effort: int = 80
     """``hnsw``: candidates looked at for each vector that is added (efConstruction)."""
-    search_effort: int = 96
-    """``hnsw``: candidates kept during a search (efSearch). More find more, more slowly."""
+    search_effort: int | None = None
+    """``hnsw``: candidates kept during a search (efSearch); ``None`` for :attr:`recall`."""
     lists: int | None = None
     """``ivfsq8``, ``ivfpq``: number of lists; ``None`` for twice the square root of the vectors."""
     probes: int | None = None
-    """``ivfsq8``, ``ivfpq``: lists that a search looks at; ``None`` for one in 32, at least 16."""
+    """``ivfsq8``, ``ivfpq``: lists that a search looks at (nprobe); ``None`` for :attr:`recall`."""
     code_bytes: int = 48
     """``ivfpq``: bytes a vector in the lists; less if the dimension is no multiple of it."""
     refine: int = 20
@@ -86,6 +89,8 @@ class IndexSpec:
                 raise UserError(f"IndexSpec({name}={value}): it must be at least {least}")
         if not 0 < self.max_dead <= 1:
             raise UserError(f"IndexSpec(max_dead={self.max_dead}): it must be above 0, at most 1")
+        if not 0 < self.recall <= 1:
+            raise UserError(f"IndexSpec(recall={self.recall}): it must be above 0, at most 1")
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters, JSON-able; the reverse of :meth:`from_dict`."""

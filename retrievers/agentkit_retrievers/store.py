@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     from agentkit_retrievers.document_table import Change
     from agentkit_retrievers.index_kinds import BuiltIndex
 
-__all__ = ["DATABASE", "StoredTable", "create_database"]
+__all__ = ["DATABASE", "DATABASE_FILES", "StoredTable", "create_database"]
 
 DATABASE = "documents.sqlite"
 """The database's file name."""
+DATABASE_FILES = tuple(DATABASE + ending for ending in ("", "-wal", "-shm", "-journal"))
+"""Names of all files that SQLite makes for it."""
 
 _SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -74,7 +76,7 @@ _CHECKED_ON_OPENING = 64 << 20
 
 def create_database(folder: Path) -> None:
     """Make an empty database, in place of what is left of one."""
-    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
+    for name in DATABASE_FILES:
         (folder / name).unlink(missing_ok=True)
     connection = sqlite3.connect(folder / DATABASE)
     try:

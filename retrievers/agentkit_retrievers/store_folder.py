@@ -23,7 +23,7 @@ from agentkit_retrievers.storage import (
     read_manifest,
     sync,
 )
-from agentkit_retrievers.store import DATABASE, StoredTable, create_database
+from agentkit_retrievers.store import DATABASE_FILES, StoredTable, create_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ __all__ = ["OpenFolder", "check_embedder", "is_store", "open_folder"]
 
 _MANIFEST = "manifest.json"
 _LOCK = "writer.lock"
-_OWN = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", _LOCK, _MANIFEST + ".tmp"}
+_OWN = {*DATABASE_FILES, _LOCK, _MANIFEST + ".tmp"}
 
 
 class OpenFolder:

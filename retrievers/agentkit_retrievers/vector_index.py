@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agentkit_retrievers.embedding import Vectors
     from agentkit_retrievers.index_kinds import BuiltIndex, Mask
-    from agentkit_retrievers.index_spec import IndexSpec
+    from agentkit_retrievers.index_spec import IndexKind, IndexSpec
 
     Rows: TypeAlias = NDArray[np.int64]
 
@@ -75,7 +75,9 @@ class VectorIndex:
         kind = "flat" if self.built is None else self.built.kind
         wanted = choose_index(self.spec, len(self), kind)
         if wanted.kind == kind:
-            return wanted
+            recall = None if self.built is None else self.built.recall
+            measured = "" if recall is None else f"; recall@10 when built {recall:.3f}"
+            return IndexChoice(kind, wanted.reason + measured)
         return IndexChoice(kind, f"{wanted.kind} from the next compact() on: {wanted.reason}")
 
     def changed(self, *, removed: Rows, rows: Rows, vectors: Vectors) -> Self:
@@ -106,12 +108,7 @@ class VectorIndex:
         if not self._alive_fresh.all():
             rows, vectors = rows[self._alive_fresh], vectors[self._alive_fresh]
         if self.built is None or wanted.kind != self.built.kind or self._is_outgrown():
-            if self.built is not None:
-                old = index_kinds.reconstruct(self.built, np.flatnonzero(self._alive_built))
-                rows = np.concatenate([self.built.rows[self._alive_built], rows])
-                vectors = np.concatenate([old, vectors])
-            built = index_kinds.build(wanted.kind, self.spec, rows.copy(), vectors)
-            return self._with(built, NO_ROWS)
+            return self._rebuilt(wanted.kind, rows, vectors)
         built, dead = self.built, NO_ROWS
         if not self._alive_built.all():
             share = 1 - float(self._alive_built.mean())
@@ -121,7 +118,17 @@ class VectorIndex:
                 dead = built.rows[~self._alive_built]
         if len(rows):
             built = index_kinds.extend(built, rows, vectors)
+            if not index_kinds.is_faithful(built, rows, vectors):
+                return self._rebuilt(wanted.kind, rows, vectors)
         return self._with(built, dead)
+
+    def _rebuilt(self, kind: IndexKind, rows: Rows, vectors: Vectors) -> Self:
+        """Trained anew, on what is in it and more."""
+        if self.built is not None:
+            old = index_kinds.reconstruct(self.built, np.flatnonzero(self._alive_built))
+            rows = np.concatenate([self.built.rows[self._alive_built], rows])
+            vectors = np.concatenate([old, vectors])
+        return self._with(index_kinds.build(kind, self.spec, rows.copy(), vectors), NO_ROWS)
 
     @property
     def dimension(self) -> int:
