@@ -16,13 +16,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent_loop, grammar, kv_reuse, startup
+from benchmarks import agent_loop, grammar, index_scale, kv_reuse, startup
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "startup": startup.run,
     "agent_loop": agent_loop.run,
     "grammar": grammar.run,
+    "index_scale": index_scale.run,
     "kv_reuse": kv_reuse.run,
 }
 

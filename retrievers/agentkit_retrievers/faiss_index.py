@@ -274,6 +274,7 @@ class FaissRetriever(DocumentIndex):
         index = self._current()
         allowed = None if where is None else self._allow_sets.rows(where, self._table)
         scores, rows = index.search(queries, count, allowed=allowed, exact=exact)
+        np.clip(scores, -1, 1, out=scores)  # Rounded vectors are not of length 1 exactly.
         wanted = dict.fromkeys(rows[rows >= 0].tolist())
         documents = self._table.documents(wanted)
         if len(documents) < len(wanted):

@@ -234,6 +234,7 @@ def _untrained(kind: IndexKind, spec: IndexSpec, dimension: int, count: int) -> 
         return _few_rounds(inverted)
     codes = _few_rounds(faiss.IndexIVFPQ(coarse, dimension, lists, parts, 8, _IP))
     codes.pq.cp.min_points_per_centroid = 1
+    codes.pq.cp.niter = 10
     return faiss.IndexRefine(codes, faiss.IndexScalarQuantizer(dimension, _QT_8BIT, _IP))
 
 

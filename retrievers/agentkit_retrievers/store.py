@@ -257,7 +257,8 @@ class StoredTable:
         """Give disk space that is no longer used back."""
         with self._errors():
             self._connection.execute("PRAGMA incremental_vacuum").fetchall()
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            # PASSIVE does what it can without waiting for readers.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def clear_leftovers(self) -> None:
         """Delete files of built indexes that no state refers to. For the writer only."""
