@@ -16,7 +16,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent_loop, grammar, http_tools, kv_reuse, retrieval, startup, tool_selection
+from benchmarks import (
+    agent_loop,
+    grammar,
+    http_tools,
+    index_scale,
+    kv_reuse,
+    retrieval,
+    startup,
+    tool_selection,
+)
 from benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -24,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "agent_loop": agent_loop.run,
     "grammar": grammar.run,
     "http_tools": http_tools.run,
+    "index_scale": index_scale.run,
     "kv_reuse": kv_reuse.run,
     "tool_selection": tool_selection.run,
     "retrieval": retrieval.run,

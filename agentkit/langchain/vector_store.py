@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 from langchain_core.documents import Document as LangChainDocument
@@ -16,9 +16,10 @@ from langchain_core.vectorstores import VectorStore
 from agentkit.errors import UserError
 from agentkit.langchain.documents import document_from_langchain, document_to_langchain
 from agentkit.langchain.embeddings import as_embedder, as_embeddings
-from agentkit.retrieval import Document, ScoredDocument
+from agentkit.retrieval import ScoredDocument
 from agentkit_retrievers.embedding import Embedder
 from agentkit_retrievers.faiss_index import FaissRetriever
+from agentkit_retrievers.filters import Filter
 
 __all__ = ["AgentkitVectorStore", "MetadataFilter"]
 
@@ -26,7 +27,8 @@ MetadataFilter: TypeAlias = (
     Mapping[str, Any] | Callable[[dict[str, Any]], bool] | Callable[[LangChainDocument], bool]
 )
 """Which documents to search among: metadata that they must have (a list or set of values means
-any of them), or a function of the document."""
+any of them; ``{"$gte": 3}`` and the like are in :mod:`agentkit_retrievers.filters`), or a function
+of the document."""
 
 _Scored: TypeAlias = tuple[LangChainDocument, float]
 
@@ -214,11 +216,8 @@ class AgentkitVectorStore(VectorStore):
     ) -> list[LangChainDocument]:
         """As :meth:`max_marginal_relevance_search`, for a query that is a vector."""
         _refuse(kwargs)
-        hits = self._search(embedding, max(fetch_k, k), filter)
-        vectors = self.index.vectors([hit.document.doc_id for hit in hits])
-        scores = np.array([hit.score for hit in hits])
-        chosen = _most_marginal(scores, vectors, k, lambda_mult)
-        return [document_to_langchain(hits[i].document) for i in chosen]
+        hits = self._search(embedding, k, filter, mmr=lambda_mult, fetch_k=fetch_k)
+        return [document_to_langchain(hit.document) for hit in hits]
 
     async def aadd_texts(
         self,
@@ -283,43 +282,19 @@ class AgentkitVectorStore(VectorStore):
         return vector
 
     def _search(
-        self, vector: Sequence[float], k: int, filter: MetadataFilter | None
+        self, vector: Sequence[float], k: int, filter: MetadataFilter | None, **options: Any
     ) -> list[ScoredDocument]:
-        where = None if filter is None else _predicate(filter)
-        return self.index.search(np.asarray(vector, dtype=np.float32), top_k=k, where=where)
+        where = _condition(filter)
+        return self.index.search(
+            np.asarray(vector, dtype=np.float32), top_k=k, where=where, **options
+        )
 
 
-def _predicate(filter: Any) -> Callable[[Document], bool]:
+def _condition(filter: Any) -> Filter | None:
     if callable(filter):
         accept: Callable[[LangChainDocument], bool] = filter
         return lambda document: bool(accept(document_to_langchain(document)))
-    if not isinstance(filter, Mapping):
-        raise UserError(f"filter must be a dictionary or a function, not {filter!r:.100}")
-    missing = object()
-
-    def fits(document: Document) -> bool:
-        metadata = document_to_langchain(document).metadata
-        for name, wanted in filter.items():
-            value = metadata.get(name, missing)
-            options = wanted if isinstance(wanted, list | set | tuple | frozenset) else (wanted,)
-            if value not in options and value != wanted:
-                return False
-        return True
-
-    return fits
-
-
-def _most_marginal(scores: Any, vectors: Any, k: int, balance: float) -> list[int]:
-    """Indices of up to ``k`` vectors, each the best by closeness less likeness to those before."""
-    chosen: list[int] = []
-    likeness = np.full(len(scores), -np.inf)
-    while len(chosen) < min(k, len(scores)):
-        # The first is simply the closest.
-        value = scores if not chosen else balance * scores - (1 - balance) * likeness
-        best = int(np.argmax(np.where(np.isin(np.arange(len(scores)), chosen), -np.inf, value)))
-        chosen.append(best)
-        likeness = np.maximum(likeness, vectors @ vectors[best])
-    return chosen
+    return cast("Filter | None", filter)
 
 
 def _keys(doc_id: str) -> tuple[str | int, ...]:

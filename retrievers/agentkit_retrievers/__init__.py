@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from agentkit_retrievers.embedding_server import ServerEmbedder
     from agentkit_retrievers.expansion import ContextExpander
     from agentkit_retrievers.faiss_index import FaissRetriever
+    from agentkit_retrievers.filters import Filter
     from agentkit_retrievers.grounded_agent import GroundedAgent, GroundedRun
     from agentkit_retrievers.grounded_answer import Citation, GroundedAnswer, GroundedSentence
     from agentkit_retrievers.grounding import Grounding, aground, ground
     from agentkit_retrievers.hybrid import HybridRetriever
+    from agentkit_retrievers.index_spec import IndexKind, IndexSpec
     from agentkit_retrievers.loading import load, load_folder
     from agentkit_retrievers.progress import Progress
     from agentkit_retrievers.reranking import CrossEncoderReranker, MMRReranker, Reranker
@@ -47,6 +49,9 @@ __all__ = [
     "Grounding",
     "HybridRetriever",
     "MMRReranker",
+    "Filter",
+    "IndexKind",
+    "IndexSpec",
     "Progress",
     "QueryRewriter",
     "Reranker",
@@ -78,6 +83,9 @@ _MODULES = {
     "Grounding": ".grounding",
     "HybridRetriever": ".hybrid",
     "MMRReranker": ".reranking",
+    "Filter": ".filters",
+    "IndexKind": ".index_spec",
+    "IndexSpec": ".index_spec",
     "Progress": ".progress",
     "QueryRewriter": ".rewriting",
     "Reranker": ".reranking",

@@ -27,12 +27,27 @@ from agentkit.retrieval import Document
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMAT_VERSION", "StoredIndex", "holds_index", "read_index", "write_index"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "STORE_VERSION",
+    "StoredIndex",
+    "forget_saved",
+    "holds_index",
+    "holds_saved",
+    "read_index",
+    "read_manifest",
+    "sync",
+    "write_index",
+]
 
+FORMAT = "agentkit-index"
+"""What the manifest of any index says it is."""
 FORMAT_VERSION = 1
-"""Version of the folder's layout; rises with every change that older code cannot read."""
+"""Version of the layout described here; rises with every change that older code cannot read."""
+STORE_VERSION = 2
+"""Version of the layout of durable indexes; see :mod:`agentkit_retrievers.store_folder`."""
 
-_FORMAT = "agentkit-index"
 _VECTORS = "vectors.faiss"
 _DOCUMENTS = "documents.jsonl"
 _MANIFEST = "manifest.json"
@@ -47,7 +62,7 @@ class StoredIndex:
     """What a saved index holds."""
 
     vectors: Any
-    """A ``faiss.IndexIDMap2`` over ``faiss.IndexFlatIP``."""
+    """A ``faiss.IndexIDMap2`` over an index of one of the kinds of agentkit."""
     documents: Sequence[Document]
     """One for each vector, in the order of the vectors."""
     embedding_model: str
@@ -73,14 +88,14 @@ def write_index(folder: Path, index: StoredIndex) -> None:
             manifest = _write_new(folder, index)
             temporary = folder / (_MANIFEST + _UNFINISHED)
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            _sync(temporary)
-            _sync(folder)
+            sync(temporary)
+            sync(folder)
         except BaseException:
             for name in _DATA:
                 (folder / (name + _NEW)).unlink(missing_ok=True)
             raise
         temporary.replace(folder / (_MANIFEST + _NEW))
-        _sync(folder)
+        sync(folder)
         _finish_renaming(folder)
     # FAISS reports a full disk as RuntimeError.
     except (OSError, RuntimeError) as error:
@@ -93,10 +108,25 @@ def holds_index(folder: Path) -> bool:
     if any((folder / name).is_file() for name in names):
         return True
     try:
-        manifest = _read_manifest(folder, pending=False)
+        manifest = read_manifest(folder)
     except IndexFormatError:
         return False
-    return manifest is not None and manifest.get("format") == _FORMAT
+    return manifest is not None and manifest.get("format") == FORMAT
+
+
+def holds_saved(folder: Path) -> bool:
+    """Whether :func:`read_index` is what reads a folder, be the index in it whole or damaged."""
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.get("version") == STORE_VERSION:
+        return False
+    pending = (folder / (_MANIFEST + _NEW)).is_file()
+    return pending or (manifest is not None and manifest.get("format") == FORMAT)
+
+
+def forget_saved(folder: Path) -> None:
+    """Delete the files of a saved index, but for the manifest."""
+    for name in (_MANIFEST + _NEW, *_DATA, *(name + _NEW for name in _DATA)):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_index(folder: Path) -> StoredIndex:
@@ -106,7 +136,7 @@ def read_index(folder: Path) -> StoredIndex:
         IndexFormatError: There is none, it is damaged, or another version wrote it.
     """
     pending = (folder / (_MANIFEST + _NEW)).is_file()
-    manifest = _read_manifest(folder, pending)
+    manifest = read_manifest(folder, pending)
     if manifest is None:
         raise IndexFormatError(
             f"no saved index in {_show(folder)} ({_MANIFEST} is missing); check the path, or "
@@ -143,9 +173,9 @@ def _write_new(folder: Path, index: StoredIndex) -> dict[str, Any]:
     with paths[_DOCUMENTS].open("wb") as file:
         file.writelines(_to_line(document) for document in index.documents)
     for path in paths.values():
-        _sync(path)
+        sync(path)
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "version": FORMAT_VERSION,
         "embedding_model": index.embedding_model,
         "dimension": index.vectors.d,
@@ -169,9 +199,9 @@ def _finish_renaming(folder: Path) -> None:
     (folder / (_MANIFEST + _UNFINISHED)).unlink(missing_ok=True)
     if committed:
         # Last, for it is what tells readers to look at the others' new names.
-        _sync(folder)
+        sync(folder)
         (folder / (_MANIFEST + _NEW)).replace(folder / _MANIFEST)
-        _sync(folder)
+        sync(folder)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -180,17 +210,31 @@ def _refuse_foreign(folder: Path) -> None:
     if names <= leftovers:
         return
     try:
-        manifest = _read_manifest(folder, _MANIFEST + _NEW in names)
+        manifest = read_manifest(folder, _MANIFEST + _NEW in names)
     except IndexFormatError:
         manifest = None
-    if manifest is None or manifest.get("format") != _FORMAT:
+    if manifest is not None and manifest.get("version") == STORE_VERSION:
+        raise RetrievalError(
+            f"{_show(folder)} holds a durable index, which saves itself: change it through "
+            "FaissRetriever.open(), or save to another folder"
+        )
+    if manifest is None or manifest.get("format") != FORMAT:
         raise RetrievalError(
             f"{_show(folder)} is neither empty nor an agentkit index; save to another folder, or "
             "empty this one first"
         )
 
 
-def _read_manifest(folder: Path, pending: bool) -> Mapping[str, Any] | None:
+def read_manifest(folder: Path, pending: bool = False) -> Mapping[str, Any] | None:
+    """The manifest of a folder; ``None`` if there is none.
+
+    Args:
+        folder: Where.
+        pending: That of a save whose renaming was interrupted.
+
+    Raises:
+        IndexFormatError: It cannot be read.
+    """
     name = _MANIFEST + (_NEW if pending else "")
     try:
         manifest = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -208,7 +252,7 @@ def _read_manifest(folder: Path, pending: bool) -> Mapping[str, Any] | None:
 
 
 def _check_version(folder: Path, manifest: Mapping[str, Any]) -> None:
-    if manifest.get("format") != _FORMAT:
+    if manifest.get("format") != FORMAT:
         raise IndexFormatError(
             f"{_show(folder)} holds no agentkit index: its {_MANIFEST} is of another program; "
             "check the path"
@@ -262,7 +306,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file's or a folder's content reach the disk before what follows does."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders, and orders renames itself.
