@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agentkit.chat_format import TOOL_CALL_START
+from agentkit.engine.closing import CLOSING_MARGIN, CallClosing
 from agentkit.engine.grammar import number_runs_away
 from agentkit.engine.lookup import PromptLookup
 from agentkit.engine.output import TurnOutput
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turn"]
 
-_CLOSING_MARGIN = 4
-"""Tokens kept in hand when a call is brought to its end before the token limit."""
 _TOOL_RESPONSE = "<tool_response"
-_NEAR_LIMIT = 96
-"""Spare tokens below which each token is only taken if the call can still be finished after it."""
 
 
 class Turn:
@@ -77,9 +74,7 @@ class Turn:
         ]
         self._max_tokens = request.sampling.max_tokens
         self._call_tokens = 0  # what the shortest call takes
-        self._next_closing_check = 0
-        self._near_limit = False
-        self._way_out: list[int] = []  # near the limit: tokens that would end the calls now
+        self._closing = CallClosing()
         self._sampled = self._forced = self._reused = 0
         self._stable = 0  # tokens of the prompt that other conversations have as well
         self._clock = Stopwatch()
@@ -261,7 +256,7 @@ class Turn:
         """Whether no further call may come, or none would fit."""
         if self._constraint is None or not self._constraint.may_end:
             return False
-        return self._constraint.finished or self._room() < self._call_tokens + _CLOSING_MARGIN
+        return self._constraint.finished or self._room() < self._call_tokens + CLOSING_MARGIN
 
     def _fit_context(self, prompt_tokens: int) -> None:
         engine = self._engine
@@ -325,30 +320,12 @@ class Turn:
             with self._clock("grammar"):
                 tokens = more(self._constraint)
             self._forced += len(tokens)
-            # Forced tokens are the first of any way to the end, the one in hand included.
-            self._way_out = self._way_out[len(tokens) :]
+            self._closing.took_forced(len(tokens))
             yield from self._accept(tokens, forced=True)
 
     def _closing_tokens(self, constraint: CallConstraint) -> list[int]:
-        """Near the token limit: the tokens that bring an open call to its end.
-
-        How many those are is only looked up now and then, the closer the limit the oftener.
-        """
         written = len(self._output.token_ids)
-        # Close to the limit every token is weighed before it is taken; no more need to look.
-        if self._near_limit or written < self._next_closing_check or constraint.may_end:
-            return []
-        tokens = constraint.shortest_end()
-        if tokens is None:
-            return []
-        slack = self._room() - len(tokens) - _CLOSING_MARGIN
-        if slack > 0:
-            self._near_limit = slack < _NEAR_LIMIT
-            self._next_closing_check = written + slack // 2
-            self._way_out = tokens
-            return []
-        constraint.advance(tokens)
-        return tokens
+        return self._closing.due(constraint, written=written, room=self._room())
 
     def _next_tokens(self, logits: torch.Tensor) -> list[int]:
         """Choose the next token; or several, where a call has to be brought to its end."""
@@ -368,24 +345,22 @@ class Turn:
             token = self._sampler(logits, seen=seen, allowed=allowed)
         if token in self._engine.eos_ids:
             return [token]
-        if self._near_limit:
-            with self._clock("grammar"):
-                way_out = self._constraint.way_out(token, self._room())
-            if way_out is None:
+        with self._clock("grammar"):
+            if not self._closing.allows(self._constraint, token, room=self._room()):
                 return self._leave()
-            self._way_out = way_out
-        self._constraint.advance([token])
+            self._constraint.advance([token])
         return [token]
 
     def _leave(self) -> list[int]:
         """Take the way to the end that is in hand, as the chosen token leads to none."""
         assert self._constraint is not None
-        if not self._way_out:
+        way_out = self._closing.way_out
+        if not way_out:
             return [self._engine.eos_ids[0]]
         self._sampled -= 1
-        self._forced += len(self._way_out)
-        self._constraint.advance(self._way_out)
-        return self._way_out
+        self._forced += len(way_out)
+        self._constraint.advance(way_out)
+        return way_out
 
     def _next_free_token(self, logits: torch.Tensor) -> int:
         seen = self._output.token_ids
