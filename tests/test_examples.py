@@ -118,6 +118,11 @@ def test_index_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             ["get_weather(city='Madrid')", "27 degrees and windy in Madrid"],
         ),
         (
+            "langgraph_agent.py",
+            "What is the weather in Paris?",
+            ["stopped before get_weather(city='Paris')", "18 degrees and sunny in Paris"],
+        ),
+        (
             "combined.py",
             "How far does the radio reach in the open?",
             ["search_handbook(", "The radio reaches 300 metres", "radio.md, characters"],
