@@ -77,7 +77,7 @@ def test_weather_server_knows_no_more(path: str) -> None:
 def test_index_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        "agentkit_retrievers.faiss_index.SentenceTransformerEmbedder", HashingEmbedder
+        "agentkit_retrievers.document_index.SentenceTransformerEmbedder", HashingEmbedder
     )
     documents = tmp_path / "documents"
     documents.mkdir()

@@ -55,7 +55,7 @@ class IndexSpec:
     """So many new vectors are kept beside the index before they are merged into it."""
     max_dead: float = 0.2
     """Share of removed vectors from which on they are cleared out of the index."""
-    recall: float = 0.98
+    recall: float = 0.97
     """Share of the true 10 nearest that searches are to find. When an index is built, it is
     measured with some of its own vectors how far a search must go for that."""
     links: int = 16
