@@ -18,10 +18,16 @@ from rich.table import Table
 
 from benchmarks import (
     agent_loop,
+    batching,
+    decode,
     grammar,
     http_tools,
     index_scale,
     kv_reuse,
+    lookup,
+    memory,
+    prefix_reuse,
+    quality,
     retrieval,
     startup,
     tool_selection,
@@ -32,11 +38,17 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "startup": startup.run,
     "agent_loop": agent_loop.run,
     "grammar": grammar.run,
-    "http_tools": http_tools.run,
-    "index_scale": index_scale.run,
+    "decode": decode.run,
+    "batching": batching.run,
+    "lookup": lookup.run,
+    "prefix_reuse": prefix_reuse.run,
     "kv_reuse": kv_reuse.run,
+    "quality": quality.run,
+    "memory": memory.run,
+    "http_tools": http_tools.run,
     "tool_selection": tool_selection.run,
     "retrieval": retrieval.run,
+    "index_scale": index_scale.run,
 }
 
 

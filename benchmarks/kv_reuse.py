@@ -19,6 +19,7 @@ from agentkit import (
     UserMessage,
 )
 from agentkit.models.base import generate
+from benchmarks.baseline import generate_tokens, plain_model
 from benchmarks.report import Figure
 
 STEPS, STEP_TOKENS = 6, 30
@@ -42,6 +43,9 @@ def run() -> list[Figure]:
         conversation, prefilled = asyncio.run(_with_cache(model))
         ours = time.perf_counter() - begin
 
+        # float32: without AVX-512 it reads prompts several times as fast as bfloat16.
+        generator = plain_model(torch.float32)
+        generate_tokens(generator, engine.tokenizer(SYSTEM)["input_ids"][:64], 4)
         begin = time.perf_counter()
         plain = 0
         for length in range(2, len(conversation) + 1, 2):
@@ -49,15 +53,7 @@ def run() -> list[Figure]:
                 engine.chat_format.render(conversation[:length], tools=[TOOL])
             )
             plain += len(prompt)
-            with torch.inference_mode():
-                engine.model.generate(
-                    torch.tensor([prompt]),
-                    attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                    max_new_tokens=STEP_TOKENS,
-                    min_new_tokens=STEP_TOKENS,
-                    do_sample=False,
-                    pad_token_id=engine.eos_ids[0],
-                )
+            generate_tokens(generator, prompt, STEP_TOKENS)
         baseline = time.perf_counter() - begin
         return [
             Figure(
@@ -65,7 +61,7 @@ def run() -> list[Figure]:
                 ours=ours,
                 baseline=baseline,
                 unit="s",
-                at_least=1.0,
+                at_least=3.5,
             ),
             Figure(
                 what="tokens read over the run",
