@@ -111,12 +111,28 @@ def _compute() -> Iterator[Finding]:
         detail=f"{device.type} in {dtype} ({reasons[device.type]})",
         data={"device": device.type, "dtype": dtype, "cpu_capability": capability},
     )
+    if device.type == "cpu":
+        yield _native()
     threads = torch.get_num_threads()
     yield Finding(
         name="threads",
         status="ok",
         detail=f"{threads} of {os.cpu_count()} processors",
         data={"threads": threads, "processors": os.cpu_count()},
+    )
+
+
+def _native() -> Finding:
+    from agentkit.engine.native.compiling import why_not
+    from agentkit.engine.native.library import library
+
+    if library() is not None:
+        return Finding(name="native decoding", status="ok", detail="compiled for this machine")
+    return Finding(
+        name="native decoding",
+        status="optional",
+        detail=f"not there: {why_not()}; tokens are decoded by torch, several times as slowly",
+        fix="install a C compiler, for example gcc",
     )
 
 
