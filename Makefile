@@ -26,7 +26,7 @@ lint: setup
 
 # Two workers of one thread each: torch's threads of several processes get in each other's way.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 bench: setup
 	$(BIN)/python -m benchmarks

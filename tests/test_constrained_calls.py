@@ -9,7 +9,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agentkit import ModelRequest, ModelResponse, Sampling, ToolDefinition, UserError, UserMessage
+from agentkit import (
+    ModelRequest,
+    ModelResponse,
+    Sampling,
+    ToolDefinition,
+    TransformersModel,
+    UserError,
+    UserMessage,
+)
 from agentkit.engine.decoding import Turn
 from agentkit.models.base import generate
 from support import granite_model, random_schema
@@ -69,10 +77,12 @@ def test_calls_of_a_random_hybrid_granite_are_valid(granite_hybrid: Any) -> None
 
 
 @pytest.mark.model
-def test_calls_of_the_embedded_model_are_valid(embedded: Any) -> None:
+def test_calls_of_the_embedded_model_are_valid() -> None:
+    model = TransformersModel("embedded")
     for seed in range(12):
         request = random_request(random.Random(seed), seed, max_tokens=150, depth=0)
-        assert_calls_are_valid(request, asyncio.run(generate(embedded, request)))
+        assert_calls_are_valid(request, asyncio.run(generate(model, request)))
+    model.close()
 
 
 def test_a_call_is_brought_to_its_end_before_the_token_limit(granite: Any) -> None:

@@ -172,7 +172,7 @@ def test_an_agent_calls_them_and_reads_the_errors(probe: Probe) -> None:
         ToolCall(name="structured", arguments={"city": ["Oslo"], "more": 1}),
     )
     model = ScriptedModel([AssistantMessage(tool_calls=calls), "done"])
-    result = Agent(model, [probe.tools["structured"]]).run_sync("weather?")
+    result = Agent(model, [probe.tools["structured"]], rewind=0).run_sync("weather?")
     good, _ = result.steps[0].calls
     assert good.observation == '{"city": "Oslo", "days": [1, 2]}'
     assert result.output == "done"

@@ -210,6 +210,7 @@ async def _run_case(
             system=None if own_system else system,
             sampling=sampling,
             constrain=constrain,
+            rewind=0,  # what the model wrote first is judged
             # One turn is all that counts; asking for an answer after it would take another.
             limits=Limits(max_steps=1, on_exceeded="raise"),
         )
