@@ -14,6 +14,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define MAX_BLOCK 8 /* activations that share one pass over a row of weights */
 #define GROUP 32    /* weights that share a scale */
+#define AHEAD 2048  /* bytes: where to fetch weights from before they are needed */
 
 typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t v8i __attribute__((vector_size(32), aligned(4), may_alias));
@@ -104,6 +105,7 @@ INLINE void dot_f32(const float *row, int cols, const float *x, int stride, int 
     for (int i = 0; i < n; i++) sums[i][0] = sums[i][1] = splat(0);
     int c = 0;
     for (; c + 16 <= cols; c += 16) {
+        __builtin_prefetch((const char *)(row + c) + AHEAD);
         v8f w0 = *(const v8f *)(row + c), w1 = *(const v8f *)(row + c + 8);
         for (int i = 0; i < n; i++) {
             sums[i][0] += w0 * *(const v8f *)(x + (size_t)i * stride + c);
@@ -122,6 +124,7 @@ INLINE void dot_bf16(const uint16_t *row, int cols, const float *x, int stride, 
     for (int i = 0; i < n; i++) sums[i][0] = sums[i][1] = splat(0);
     int c = 0;
     for (; c + 16 <= cols; c += 16) {
+        __builtin_prefetch((const char *)(row + c) + AHEAD);
         v8f w0 = load_bf16(row + c), w1 = load_bf16(row + c + 8);
         for (int i = 0; i < n; i++) {
             sums[i][0] += w0 * *(const v8f *)(x + (size_t)i * stride + c);
@@ -176,6 +179,7 @@ INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const Ac
         int end = groups - g0 < 8 ? groups - g0 : 8;
         for (int j = 0; j < end; j++) {
             const int8_t *q = row + (size_t)(g0 + j) * GROUP;
+            __builtin_prefetch(q + AHEAD);
             __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q));
             __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(q + 16)));
             for (int i = 0; i < n; i++)
@@ -202,6 +206,7 @@ INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *m
             sums[i] += minimum8 * *(const v8f *)(a->sums + (size_t)(first + i) * a->sums_stride + g0);
         int end = groups - g0 < 8 ? groups - g0 : 8;
         for (int j = 0; j < end; j++) {
+            __builtin_prefetch(row + (size_t)(g0 + j) * (GROUP / 2) + AHEAD);
             __m128i bytes =
                 _mm_loadu_si128((const __m128i *)(row + (size_t)(g0 + j) * (GROUP / 2)));
             __m256i w0 = _mm256_cvtepu8_epi16(_mm_and_si128(bytes, low_bits));

@@ -17,7 +17,9 @@
 static int omp_get_thread_num(void) { return 0; }
 #endif
 #define FOR(chunk) PRAGMA(omp for schedule(dynamic, chunk))
-#define FOR_NOWAIT(chunk) PRAGMA(omp for schedule(dynamic, chunk) nowait)
+/* Rows of weights in one stripe for each thread: memory is fetched ahead along a stripe. */
+#define STRIPES PRAGMA(omp for schedule(static))
+#define STRIPES_NOWAIT PRAGMA(omp for schedule(static) nowait)
 
 #define MAX_TOKENS 64 /* in one call */
 
@@ -183,7 +185,7 @@ static void prepare_all(const Batch *b, const Scratch *s, const float *x, int n)
 
 /* out[i][r] = row r . activation i; no barrier after it. */
 static void multiply(const Matrix *w, const Activations *a, int n, float *out, int stride) {
-    FOR_NOWAIT(16)
+    STRIPES_NOWAIT
     for (int r = 0; r < w->rows; r++) {
         float y[MAX_TOKENS];
         dot_row(w, r, a, n, y);
@@ -193,7 +195,7 @@ static void multiply(const Matrix *w, const Activations *a, int n, float *out, i
 
 /* x[i][r] += scale * (row r . activation i) */
 static void add_product(const Model *m, const Matrix *w, const Activations *a, int n, float *x) {
-    FOR(16)
+    STRIPES
     for (int r = 0; r < w->rows; r++) {
         float y[MAX_TOKENS];
         dot_row(w, r, a, n, y);
@@ -300,7 +302,7 @@ static void mamba(const Model *m, const Batch *b, const Scratch *s, const Layer 
 static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l) {
     int n = b->tokens;
     Activations a = activations(s, s->h);
-    FOR(16)
+    STRIPES
     for (int r = 0; r < m->mlp; r++) {
         float gate[MAX_TOKENS], up[MAX_TOKENS];
         dot_row(&l->gate, r, &a, n, gate);
@@ -339,7 +341,7 @@ void agentkit_step(const Model *m, const Batch *b) {
             prepare_one(&s, h, i, m->hidden);
         }
         Activations a = activations(&s, s.h);
-        FOR(256)
+        STRIPES
         for (int r = 0; r < m->vocabulary; r++) {
             float y[MAX_TOKENS];
             dot_row(&m->head, r, &a, b->outputs, y);
