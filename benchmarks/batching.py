@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from agentkit import ModelRequest, Sampling, TransformersModel, UserMessage
+from agentkit import (
+    Message,
+    ModelRequest,
+    Sampling,
+    SystemMessage,
+    TransformersModel,
+    UserMessage,
+)
 from agentkit.models.base import ModelResponse, generate
 from benchmarks.baseline import TEXT, interleaved
 from benchmarks.report import Figure
@@ -15,59 +22,52 @@ TOPICS = ["bridges", "bread", "glass", "tides", "paper", "clocks", "salt", "maps
 
 
 def run() -> list[Figure]:
-    """Requests of some 150 tokens of their own each, 48 tokens written."""
+    """Agents of one program, and requests that share nothing; 48 tokens written by each."""
     model = TransformersModel("embedded", lookup=False).load()
     try:
-        requests = [
-            ModelRequest(
-                messages=[UserMessage(f"About {topic}. {TEXT * 2} Now a long story of {topic}.")],
-                sampling=Sampling(max_tokens=TOKENS),
-            )
+        shared = SystemMessage(f"You write about the history of things. {TEXT * 2}")
+        agents = [(shared, UserMessage(f"Write a long story of {topic}.")) for topic in TOPICS]
+        strangers = [
+            (UserMessage(f"About {topic}. {TEXT * 2} Now a long story of {topic}."),)
             for topic in TOPICS
         ]
-
-        def fresh(work: Callable[[], object]) -> Callable[[], object]:
-            def run_it() -> object:
-                model.engine.caches.clear()
-                return work()
-
-            return run_it
-
-        async def together() -> list[ModelResponse]:
-            return list(await asyncio.gather(*(generate(model, r) for r in requests)))
-
-        async def in_turn() -> list[ModelResponse]:
-            return [await generate(model, r) for r in requests]
-
-        seconds = interleaved(
-            {
-                "together": fresh(lambda: asyncio.run(together())),
-                "in turn": fresh(lambda: asyncio.run(in_turn())),
-            },
-            repeat=3,
-        )
-        first, second = asyncio.run(together()), asyncio.run(in_turn())
-        assert [r.text for r in first] == [r.text for r in second], "company changed an answer"
-        decode = {
-            name: max(r.timings.decode for r in found)
-            if name == "together"
-            else sum(r.timings.decode for r in found)
-            for name, found in (("together", first), ("in turn", second))
-        }
         return [
-            Figure(
-                what=f"{AGENTS} requests at once, prefill included, against in sequence",
-                ours=seconds["together"],
-                baseline=seconds["in turn"],
-                unit="s",
-                at_least=2.0,
+            _compare(
+                model, agents, f"{AGENTS} agents of one program at once, against in sequence", 2.0
             ),
-            Figure(
-                what="the same, with prompts in the cache",
-                ours=decode["together"],
-                baseline=decode["in turn"],
-                unit="s",
+            _compare(
+                model, strangers, f"{AGENTS} prompts of 150 tokens that share nothing, likewise"
             ),
         ]
     finally:
         model.close()
+
+
+def _compare(
+    model: TransformersModel,
+    prompts: Sequence[Sequence[Message]],
+    what: str,
+    at_least: float | None = None,
+) -> Figure:
+    sampling = Sampling(max_tokens=TOKENS)
+    requests = [ModelRequest(messages=messages, sampling=sampling) for messages in prompts]
+
+    async def together() -> list[ModelResponse]:
+        model.engine.caches.clear()
+        return list(await asyncio.gather(*(generate(model, r) for r in requests)))
+
+    async def in_turn() -> list[ModelResponse]:
+        model.engine.caches.clear()
+        return [await generate(model, r) for r in requests]
+
+    first, second = asyncio.run(together()), asyncio.run(in_turn())
+    assert [r.text for r in first] == [r.text for r in second], "company changed an answer"
+    ways = {"together": lambda: asyncio.run(together()), "in turn": lambda: asyncio.run(in_turn())}
+    seconds = interleaved(ways, repeat=3)
+    return Figure(
+        what=what,
+        ours=seconds["together"],
+        baseline=seconds["in turn"],
+        unit="s",
+        at_least=at_least,
+    )

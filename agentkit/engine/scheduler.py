@@ -49,6 +49,7 @@ class Scheduler:
         self._max_batch = max_batch
         self._waiting: deque[_Work] = deque()
         self._working: list[_Work] = []
+        self._passes = 0
 
     @property
     def busy(self) -> bool:
@@ -143,10 +144,16 @@ class Scheduler:
         passes = [(w, w.row(size)) for w in asking if w.read is not None and not w.read.prompt]
         prompts = [work for work in asking if work.read is not None and work.read.prompt]
         budget = max(1, size // 4) if passes else size
-        # Half of it goes to the prompt that came first, the rest to those that end soonest.
-        for i, work in enumerate(sorted(prompts, key=lambda w: (w is not prompts[0], w.left))):
-            share = budget if i or len(prompts) == 1 else max(1, budget // 2)
-            row = work.row(share)
+        # By turns the prompt that came first and the one that ends soonest; with what is left of
+        # the budget, others that end in this pass. Scraps cost as much as whole chunks, so that
+        # a prompt is rather read to its end.
+        self._passes += 1
+        soonest = sorted(prompts, key=lambda work: work.left)
+        lead = prompts[:1] if self._passes % 2 else soonest[:1]
+        for work in (*lead, *(work for work in soonest if work not in lead)):
+            if work not in lead and work.left > budget:
+                break
+            row = work.row(work.left if work.left <= budget + budget // 2 else budget)
             passes.append((work, row))
             budget -= len(row.token_ids)
             if budget < 1:
