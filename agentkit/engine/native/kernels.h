@@ -142,9 +142,10 @@ INLINE void dot_bf16(const uint16_t *row, int cols, const float *x, int stride, 
 typedef struct {
     const float *x;        /* [n][stride] */
     const float *sums;     /* [n][sums_stride]: of each group of 32, zero past the last */
-    const int16_t *fixed;  /* [n][stride]: x = step * fixed */
+    const int16_t *fixed;  /* [n][fixed_stride]: x = step * fixed */
+    const int16_t *pairs;  /* [n][fixed_stride]: the same in the order that Q4_1 is unpacked in */
     const float *steps;    /* [n][sums_stride]: of each group, zero past the last */
-    int stride, sums_stride;
+    int stride, sums_stride, fixed_stride;
 } Activations;
 
 #ifdef __AVX2__
@@ -173,7 +174,7 @@ INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const Ac
     float scale[MAX_BLOCK][8];
     for (int i = 0; i < n; i++) sums[i] = splat(0);
     int groups = cols / GROUP;
-    const int16_t *x = a->fixed + (size_t)first * a->stride;
+    const int16_t *x = a->fixed + (size_t)first * a->fixed_stride;
     for (int g0 = 0; g0 < groups; g0 += 8) {
         scale_groups(scales, a, first, g0, n, scale);
         int end = groups - g0 < 8 ? groups - g0 : 8;
@@ -184,36 +185,51 @@ INLINE void dot_q8(const int8_t *row, const _Float16 *scales, int cols, const Ac
             __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(q + 16)));
             for (int i = 0; i < n; i++)
                 sums[i] += splat(scale[i][j]) *
-                           madd_group(w0, w1, x + (size_t)i * a->stride + (g0 + j) * GROUP);
+                           madd_group(w0, w1, x + (size_t)i * a->fixed_stride + (g0 + j) * GROUP);
         }
     }
     for (int i = 0; i < n; i++) y[i] = sum8(sums[i]);
 }
 
-/* w = scale * q + minimum. The minima meet sums of the activations, which are made beforehand. */
+/* w = scale * q + minimum. The minima meet sums of the activations, which are made beforehand.
+ *
+ * Two groups are unpacked at once, in sixteen lanes of two bytes: four vectors, which hold the
+ * weights 2k, 16 + 2k, 2k + 1 and 17 + 2k of the first group, then of the second (k < 8). */
 INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *minima, int cols,
                    const Activations *a, int first, int n, float *y) {
-    const __m128i low_bits = _mm_set1_epi8(15);
+    const __m256i low = _mm256_set1_epi16(15);
     v8f sums[MAX_BLOCK];
     float scale[MAX_BLOCK][8];
     for (int i = 0; i < n; i++) sums[i] = splat(0);
     int groups = cols / GROUP;
-    const int16_t *x = a->fixed + (size_t)first * a->stride;
+    const int16_t *x = a->pairs + (size_t)first * a->fixed_stride;
     for (int g0 = 0; g0 < groups; g0 += 8) {
         scale_groups(scales, a, first, g0, n, scale);
         v8f minimum8 = load_half(minima + g0);
         for (int i = 0; i < n; i++)
             sums[i] += minimum8 * *(const v8f *)(a->sums + (size_t)(first + i) * a->sums_stride + g0);
         int end = groups - g0 < 8 ? groups - g0 : 8;
-        for (int j = 0; j < end; j++) {
-            __builtin_prefetch(row + (size_t)(g0 + j) * (GROUP / 2) + AHEAD);
-            __m128i bytes =
-                _mm_loadu_si128((const __m128i *)(row + (size_t)(g0 + j) * (GROUP / 2)));
-            __m256i w0 = _mm256_cvtepu8_epi16(_mm_and_si128(bytes, low_bits));
-            __m256i w1 = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), low_bits));
-            for (int i = 0; i < n; i++)
-                sums[i] += splat(scale[i][j]) *
-                           madd_group(w0, w1, x + (size_t)i * a->stride + (g0 + j) * GROUP);
+        for (int j = 0; j < end; j += 2) {
+            const uint8_t *q = row + (size_t)(g0 + j) * (GROUP / 2);
+            __builtin_prefetch(q + AHEAD);
+            /* An odd last group stands alone: beyond it lies the next row. */
+            __m256i both = j + 1 < end ? _mm256_loadu_si256((const __m256i *)q)
+                                       : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)q));
+            __m256i w0 = _mm256_and_si256(both, low);
+            __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+            __m256i w2 = _mm256_and_si256(_mm256_srli_epi16(both, 8), low);
+            __m256i w3 = _mm256_srli_epi16(both, 12);
+            __m256i lanes = _mm256_setr_epi32(j, j, j, j, j + 1, j + 1, j + 1, j + 1);
+            for (int i = 0; i < n; i++) {
+                const int16_t *p = x + (size_t)i * a->fixed_stride + (size_t)(g0 + j) * GROUP;
+                __m256i s = _mm256_madd_epi16(w0, _mm256_loadu_si256((const __m256i *)p));
+                __m256i t = _mm256_madd_epi16(w1, _mm256_loadu_si256((const __m256i *)(p + 16)));
+                __m256i u = _mm256_madd_epi16(w2, _mm256_loadu_si256((const __m256i *)(p + 32)));
+                __m256i v = _mm256_madd_epi16(w3, _mm256_loadu_si256((const __m256i *)(p + 48)));
+                s = _mm256_add_epi32(_mm256_add_epi32(s, t), _mm256_add_epi32(u, v));
+                v8f each = (v8f)_mm256_permutevar8x32_ps(_mm256_loadu_ps(scale[i]), lanes);
+                sums[i] += each * (v8f)_mm256_cvtepi32_ps(s);
+            }
         }
     }
     for (int i = 0; i < n; i++) y[i] = sum8(sums[i]);
@@ -281,7 +297,8 @@ INLINE void dot_q4(const uint8_t *row, const _Float16 *scales, const _Float16 *m
 #endif
 
 /* Sums and fixed-point form of n activations, by groups. */
-static void prepare(const float *x, int n, float *sums, int16_t *fixed, float *steps, int stride) {
+static void prepare(const float *x, int n, float *sums, int16_t *fixed, int16_t *pairs,
+                    float *steps, int stride) {
     int groups = n / GROUP;
     for (int g = 0; g < groups; g++) {
         const float *p = x + g * GROUP;
@@ -306,6 +323,21 @@ static void prepare(const float *x, int n, float *sums, int16_t *fixed, float *s
 #endif
     }
     for (int g = groups; g < stride; g++) sums[g] = steps[g] = 0;
+#ifdef __AVX2__
+    for (int g = 0; g < groups; g++) {
+        const int16_t *f = fixed + g * GROUP;
+        int16_t *p = pairs + g / 2 * 2 * GROUP + g % 2 * 8;
+        for (int k = 0; k < 8; k++) {
+            p[k] = f[2 * k];
+            p[16 + k] = f[16 + 2 * k];
+            p[32 + k] = f[2 * k + 1];
+            p[48 + k] = f[17 + 2 * k];
+        }
+    }
+    if (groups % 2)
+        for (int k = 0; k < 64; k++)
+            if (k % 16 >= 8) pairs[groups / 2 * 2 * GROUP + k] = 0;
+#endif
 }
 
 #define DISPATCH(n)                                                                             \

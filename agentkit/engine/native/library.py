@@ -85,6 +85,9 @@ class Library:
         self._dequantize: Any = handle.agentkit_dequantize
         self._dequantize.argtypes = (ctypes.POINTER(Matrix), _p, _i32)
         self._dequantize.restype = None
+        self._linear_floats: Any = handle.agentkit_linear_floats
+        self._linear_floats.argtypes = (ctypes.POINTER(Matrix), _i32)
+        self._linear_floats.restype = _i64
         self._linear: Any = handle.agentkit_linear
         self._linear.argtypes = (ctypes.POINTER(Matrix), _p, _i32, _p, _p, _i32)
         self._linear.restype = None
@@ -98,7 +101,7 @@ class Library:
         x = x.contiguous()
         out = torch.empty((*x.shape[:-1], matrix.rows))
         rows = x.numel() // matrix.cols
-        scratch = torch.empty(rows, matrix.cols + 2 * (matrix.cols // 32 + 8))
+        scratch = torch.empty(self._linear_floats(ctypes.byref(matrix), rows))
         self._linear(
             ctypes.byref(matrix),
             x.data_ptr(),

@@ -61,7 +61,7 @@ typedef struct {
 
 typedef struct {
     float *x, *h, *sums, *steps, *q, *k, *v, *mixed, *proj, *conv, *scores;
-    int16_t *fixed; /* [tokens][wide] */
+    int16_t *fixed, *pairs; /* [tokens][wide] */
     int sums_stride, wide, proj_width, conv_width, inner;
 } Scratch;
 
@@ -73,21 +73,23 @@ static int64_t lay_out(const Model *m, int64_t longest, int threads, float *base
     s->inner = m->m_heads * m->m_head_dim;
     s->conv_width = s->inner + 2 * m->m_groups * m->m_state;
     s->proj_width = s->inner + s->conv_width + m->m_heads;
-    s->wide = round_up(max_int(max_int(m->mlp, m->hidden), max_int(m->heads * m->head_dim, s->inner)), 8);
+    s->wide = round_up(max_int(max_int(m->mlp, m->hidden), max_int(m->heads * m->head_dim, s->inner)), 2 * GROUP);
     s->sums_stride = round_up(s->wide / GROUP + 1, 8);
     int64_t at = 0, n = MAX_TOKENS;
-    float *fixed = 0;
+    float *fixed = 0, *pairs = 0;
     float **parts[] = {&s->x, &s->h, &s->sums, &s->q, &s->k, &s->v, &s->mixed, &s->proj, &s->conv,
-                       &s->scores, &s->steps, &fixed};
+                       &s->scores, &s->steps, &fixed, &pairs};
     int64_t sizes[] = {n * m->hidden, n * s->wide, n * s->sums_stride, n * m->heads * m->head_dim,
                        n * m->kv_heads * m->head_dim, n * m->kv_heads * m->head_dim, n * s->wide,
                        m->m_heads ? n * s->proj_width : 0, m->m_heads ? n * s->conv_width : 0,
-                       threads * (longest + 16), n * s->sums_stride, n * s->wide / 2};
-    for (int i = 0; i < 12; i++) {
+                       threads * (longest + 16), n * s->sums_stride, n * s->wide / 2,
+                       n * s->wide / 2};
+    for (int i = 0; i < 13; i++) {
         *parts[i] = base + at;
         at += (sizes[i] + 15) / 16 * 16;
     }
     s->fixed = (int16_t *)fixed;
+    s->pairs = (int16_t *)pairs;
     return at;
 }
 
@@ -160,13 +162,14 @@ static void rotate(float *x, const float *cosines, const float *sines, int dim) 
 }
 
 static Activations activations(const Scratch *s, const float *x) {
-    return (Activations){x, s->sums, s->fixed, s->steps, s->wide, s->sums_stride};
+    return (Activations){x, s->sums, s->fixed, s->pairs, s->steps, s->wide, s->sums_stride, s->wide};
 }
 
 /* Ready activation i, of n values, for the kernels. */
 static void prepare_one(const Scratch *s, const float *x, int i, int n) {
     size_t at = (size_t)i * s->sums_stride;
-    prepare(x, n, s->sums + at, s->fixed + (size_t)i * s->wide, s->steps + at, s->sums_stride);
+    size_t wide = (size_t)i * s->wide;
+    prepare(x, n, s->sums + at, s->fixed + wide, s->pairs + wide, s->steps + at, s->sums_stride);
 }
 
 static void norm_all(const Model *m, const Batch *b, const Scratch *s, const float *weight) {
@@ -357,17 +360,22 @@ void agentkit_dequantize(const Matrix *w, float *out, int32_t threads) {
     for (int r = 0; r < w->rows; r++) read_row(w, r, out + (size_t)r * w->cols);
 }
 
-/* out[i][r] = row r . x[i], for n activations of w->cols values each; scratch holds
- * n * (cols + 2 * stride) floats, where stride is cols / 32 + 1 rounded up to 8. */
+/* Floats of scratch memory that agentkit_linear needs. */
+int64_t agentkit_linear_floats(const Matrix *w, int32_t n) {
+    int64_t stride = round_up(w->cols / GROUP + 1, 8), wide = round_up(w->cols, 2 * GROUP);
+    return n * (2 * stride + wide);
+}
+
+/* out[i][r] = row r . x[i], for n activations of w->cols values each. */
 void agentkit_linear(const Matrix *w, const float *x, int32_t n, float *out, float *scratch,
                      int32_t threads) {
-    int stride = round_up(w->cols / GROUP + 1, 8);
+    int stride = round_up(w->cols / GROUP + 1, 8), wide = round_up(w->cols, 2 * GROUP);
     float *sums = scratch, *steps = scratch + n * stride;
-    int16_t *fixed = (int16_t *)(scratch + 2 * n * stride);
+    int16_t *fixed = (int16_t *)(scratch + 2 * n * stride), *pairs = fixed + (size_t)n * wide;
     for (int i = 0; i < n; i++)
-        prepare(x + (size_t)i * w->cols, w->cols, sums + i * stride, fixed + (size_t)i * w->cols,
-                steps + i * stride, stride);
-    Activations a = {x, sums, fixed, steps, w->cols, stride};
+        prepare(x + (size_t)i * w->cols, w->cols, sums + i * stride, fixed + (size_t)i * wide,
+                pairs + (size_t)i * wide, steps + i * stride, stride);
+    Activations a = {x, sums, fixed, pairs, steps, w->cols, stride, wide};
     PRAGMA(omp parallel num_threads(threads))
     multiply(w, &a, n, out, w->rows);
 }
