@@ -13,14 +13,26 @@ from agentkit.errors import SchemaError
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
-__all__ = ["build_validator", "check_schema", "echo", "json_path", "plain", "resolve"]
+__all__ = [
+    "LISTS",
+    "MAPS",
+    "SINGLES",
+    "build_validator",
+    "check_schema",
+    "echo",
+    "json_path",
+    "plain",
+    "resolve",
+]
 
 Path = tuple[str | int, ...]
 """Keys and indexes that lead from a root to a place below it."""
 
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_SINGLES = (
+MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keywords that hold schemas by name."""
+LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+"""Keywords that hold a list of schemas."""
+SINGLES = (
     "items",
     "additionalProperties",
     "contains",
@@ -32,6 +44,7 @@ _SINGLES = (
     "then",
     "else",
 )
+"""Keywords that hold one schema."""
 # Keywords whose subschemas judge the same value, so that a $ref among them does not descend.
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_SINGLES = ("not", "if", "then", "else")
@@ -179,13 +192,13 @@ def _walk(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not isinstance(node, dict):
         return
     yield path, node
-    for key in _MAPS:
+    for key in MAPS:
         for name, child in node.get(key, {}).items():
             yield from _walk(child, (*path, key, name))
-    for key in _LISTS:
+    for key in LISTS:
         for index, child in enumerate(node.get(key, ())):
             yield from _walk(child, (*path, key, index))
-    for key in _SINGLES:
+    for key in SINGLES:
         yield from _walk(node.get(key), (*path, key))
 
 

@@ -66,3 +66,12 @@ def http_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     with stamina.set_testing(True, attempts=100, cap=True):
         yield
+
+
+@pytest.fixture(
+    params=["granite", "granite_hybrid", pytest.param("embedded", marks=pytest.mark.model)]
+)
+def model(request: pytest.FixtureRequest) -> TransformersModel:
+    """Each of the three in turn."""
+    fixture: TransformersModel = request.getfixturevalue(request.param)
+    return fixture

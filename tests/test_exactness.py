@@ -23,7 +23,6 @@ from agentkit import (
 )
 from agentkit.models.base import generate
 
-MODELS = ["granite", "granite_hybrid", pytest.param("embedded", marks=pytest.mark.model)]
 QUOTE = "The lighthouse keeper counted the ships that passed on the evening of the storm. "
 SYSTEM = SystemMessage("You look things up, and quote what you have found word for word. " * 3)
 TOOL = ToolDefinition(
@@ -38,23 +37,17 @@ TOOL = ToolDefinition(
 TOKENS = 16
 
 
-@pytest.fixture(params=MODELS)
-def weights(request: pytest.FixtureRequest) -> TransformersModel:
-    fixture: TransformersModel = request.getfixturevalue(request.param)
-    return fixture
-
-
 @pytest.fixture
-def model(weights: TransformersModel, tmp_path: Path) -> Iterator[TransformersModel]:
+def model(model: TransformersModel, tmp_path: Path) -> Iterator[TransformersModel]:
     """Batched, with lookup, its own store, and prefixes that another process has written."""
     for _ in range(2):
-        engine = weights.engine
-        model = TransformersModel.from_loaded(engine.model, engine.tokenizer, prefix_dir=tmp_path)
+        engine = model.engine
+        stored = TransformersModel.from_loaded(engine.model, engine.tokenizer, prefix_dir=tmp_path)
         if not list(tmp_path.iterdir()):
-            ask(model, [request([SYSTEM, UserMessage("hi")])])
-            model.close()
-    yield model
-    model.close()
+            ask(stored, [request([SYSTEM, UserMessage("hi")])])
+            stored.close()
+    yield stored
+    stored.close()
 
 
 def request(messages: Sequence[Message], **options: Any) -> ModelRequest:

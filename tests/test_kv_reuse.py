@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 import torch
 
 from agentkit import (
@@ -29,13 +28,6 @@ TOOL = ToolDefinition(
         "required": ["city"],
     },
 )
-MODELS = ["granite", "granite_hybrid", pytest.param("embedded", marks=pytest.mark.model)]
-
-
-@pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest) -> TransformersModel:
-    fixture: TransformersModel = request.getfixturevalue(request.param)
-    return fixture
 
 
 def ask(model: TransformersModel, *messages: Any, **options: Any) -> ModelResponse:

@@ -26,13 +26,6 @@ TOOL = ToolDefinition(
         "required": ["city"],
     },
 )
-MODELS = ["granite", "granite_hybrid", pytest.param("embedded", marks=pytest.mark.model)]
-
-
-@pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest) -> TransformersModel:
-    fixture: TransformersModel = request.getfixturevalue(request.param)
-    return fixture
 
 
 def make(tool_choice: str = "required", max_tokens: int = 140, **options: object) -> ModelRequest:

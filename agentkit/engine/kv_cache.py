@@ -128,7 +128,7 @@ class KVCache:
 
     def clear(self) -> None:
         """Forget everything, for instance what a failed pass has left behind."""
-        self.token_ids.clear()
+        self.token_ids = []  # A new one: who looks at a failure still has the old.
         self.state = self._empty_state()
 
     @property

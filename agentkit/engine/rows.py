@@ -33,7 +33,9 @@ def forward_rows(backend: Backend, rows: Sequence[Row]) -> list[torch.Tensor | E
     """
     if not rows:
         return []
-    before = [list(row.cache.token_ids) for row in rows]
+    # Lists only grow while a pass lasts, and a cache that is emptied gets a new one: lengths are
+    # enough to know what each cache held, without copying it at every token.
+    before = [(row.cache.token_ids, len(row.cache.token_ids)) for row in rows]
     try:
         return list(backend.forward(rows))
     except Exception as error:
@@ -43,7 +45,10 @@ def forward_rows(backend: Backend, rows: Sequence[Row]) -> list[torch.Tensor | E
         logger.warning(
             "a pass over %d sequences failed (%r); each is tried alone", len(rows), error
         )
-    return [_alone(backend, row, held) for row, held in zip(rows, before, strict=True)]
+    return [
+        _alone(backend, row, held[:length])
+        for row, (held, length) in zip(rows, before, strict=True)
+    ]
 
 
 def _alone(backend: Backend, row: Row, before: list[int]) -> torch.Tensor | Exception:

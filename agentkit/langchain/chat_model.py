@@ -61,7 +61,8 @@ class ChatGranite(BaseChatModel):
     device: str | None = None
     """``cuda``, ``cpu`` or ``mps``; the best there is if not given."""
     dtype: str | None = None
-    """``bfloat16``, ``float16`` or ``float32``; the fastest for the device if not given."""
+    """``bfloat16``, ``float16``, ``float32``, or on a CPU ``int8`` or ``int4`` for packed weights;
+    what loses nothing and is fast on the device if not given."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     max_tokens: int = 512

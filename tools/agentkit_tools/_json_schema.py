@@ -9,26 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agentkit._schemas import LISTS, MAPS
+from agentkit._schemas import SINGLES as _TODAYS_SINGLES
+
 __all__ = ["LISTS", "MAPS", "SINGLES", "modernized"]
 
-MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords that hold schemas by name."""
-LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-"""Keywords that hold a list of schemas."""
-SINGLES = (
-    "items",
-    "additionalProperties",
-    "additionalItems",
-    "contains",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "not",
-    "if",
-    "then",
-    "else",
-)
-"""Keywords that hold one schema."""
+SINGLES = (*_TODAYS_SINGLES, "additionalItems")
+"""Keywords that hold one schema, today or in older drafts."""
 
 # Titles repeat names, and cost a model tokens.
 _NOISE = ("title", "$schema", "$comment")

@@ -63,6 +63,7 @@ typedef struct {
     float *x, *h, *sums, *steps, *q, *k, *v, *mixed, *proj, *conv, *scores;
     int16_t *fixed, *pairs; /* [tokens][wide] */
     int sums_stride, wide, proj_width, conv_width, inner;
+    int quantized; /* some weights are: only their kernels want prepared activations */
 } Scratch;
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -167,6 +168,7 @@ static Activations activations(const Scratch *s, const float *x) {
 
 /* Ready activation i, of n values, for the kernels. */
 static void prepare_one(const Scratch *s, const float *x, int i, int n) {
+    if (!s->quantized) return;
     size_t at = (size_t)i * s->sums_stride;
     size_t wide = (size_t)i * s->wide;
     prepare(x, n, s->sums + at, s->fixed + wide, s->pairs + wide, s->steps + at, s->sums_stride);
@@ -182,6 +184,7 @@ static void norm_all(const Model *m, const Batch *b, const Scratch *s, const flo
 }
 
 static void prepare_all(const Batch *b, const Scratch *s, const float *x, int n) {
+    if (!s->quantized) return;
     FOR(1)
     for (int i = 0; i < b->tokens; i++) prepare_one(s, x + (size_t)i * s->wide, i, n);
 }
@@ -317,10 +320,23 @@ static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l
     add_product(m, &l->down, &a, n, s->x);
 }
 
+/* Whether any matrix that is multiplied with is held in eight or four bits. */
+static int has_quantized(const Model *m) {
+    int found = m->head.kind >= Q8_0;
+    for (int i = 0; i < m->layers; i++) {
+        const Layer *l = m->layer + i;
+        const Matrix *all[] = {&l->query, &l->key,  &l->value,   &l->output,  &l->gate,
+                               &l->up,    &l->down, &l->in_proj, &l->out_proj};
+        for (int j = 0; j < 9; j++) found |= all[j]->kind >= Q8_0;
+    }
+    return found;
+}
+
 /* Read the tokens; afterwards caches and states hold them and logits are written. */
 void agentkit_step(const Model *m, const Batch *b) {
     Scratch s;
     lay_out(m, b->longest, b->threads, b->scratch, &s);
+    s.quantized = has_quantized(m);
     PRAGMA(omp parallel num_threads(b->threads))
     {
         FOR(1)
