@@ -22,18 +22,21 @@ out. `{plant#1}` and `{plant#2}` make one call each, which share every placehold
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 
 from finetune.slots import Filled, fill
 
+Part = Literal["all", "train", "held_out"]
 DATA = Path(__file__).parent / "data"
 _PLACE = re.compile(r"\{([A-Za-z_][\w.]*)(?:#(\d))?\}")
 _MADE = re.compile(r"\{\$(\w+)\}")
@@ -51,9 +54,33 @@ class Asked:
     """For each call, the words of each placeholder, which answers repeat."""
 
 
-def load_domains(folder: Path = DATA / "functions") -> list[dict[str, Any]]:
-    """The domains of all files, in order of their names."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+@functools.cache
+def load_domains(part: Part = "all", folder: Path = DATA / "functions") -> list[dict[str, Any]]:
+    """The domains of all files, in order of their names.
+
+    Args:
+        part: `train` leaves out one function in fifteen, chosen by name, and the chains that use
+            it; `held_out` has only those, to judge by.
+        folder: Where the files are.
+    """
+    domains = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    if part == "all":
+        return domains
+    for domain in domains:
+        kept = [f for f in domain["functions"] if is_held_out(f["name"]) == (part == "held_out")]
+        names = {f["name"] for f in kept}
+        domain["functions"] = kept
+        domain["chains"] = [
+            chain
+            for chain in domain.get("chains", [])
+            if all(step["call"] in names for step in chain["steps"])
+        ]
+    return [domain for domain in domains if domain["functions"]]
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a function is kept from training."""
+    return zlib.crc32(name.encode()) % 15 == 0
 
 
 def ask(function: dict[str, Any], template: Any, rng: random.Random) -> Asked:

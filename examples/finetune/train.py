@@ -1,0 +1,227 @@
+"""Teach a model to call tools: LoRA on conversations made as it learns.
+
+    python -m finetune.train OUTPUT --model embedded --steps 600
+    python -m finetune.train OUTPUT --model ibm-granite/granite-4.0-350m --steps 600
+
+An interrupted run goes on from its last checkpoint when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agentkit.chat_format import ChatFormat
+from agentkit.engine.tokenization import TokenCodec
+from finetune.base_model import load_base
+from finetune.conversations import groups
+from finetune.packing import Pack, packs
+
+_STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome."""
+
+    model: str = "embedded"
+    """A hub id, a folder, or `embedded`."""
+    steps: int = 600
+    """Updates of the weights."""
+    packs: int = 2
+    """Trees of conversations a step."""
+    max_tokens: int = 1280
+    """Of one pack."""
+    rank: int = 32
+    """Of the LoRA matrices."""
+    alpha: int = 64
+    """What LoRA's product is scaled by, times the rank."""
+    learning_rate: float = 1e-3
+    """At its highest; it rises over the first 4 % and falls as a cosine."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    seed: int = 0
+    """Of weights and data."""
+    checkpointing: bool = False
+    """Forget activations and compute them again: less memory, a third more time."""
+
+
+def train(
+    recipe: Recipe, output: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32,
+    save_every: int = 50, limit_s: float = math.inf,
+) -> None:  # fmt: skip
+    """Train, and leave the adapter in a folder.
+
+    Args:
+        recipe: What to do.
+        output: Where adapter, checkpoint and log go.
+        device: `cpu` or `cuda`.
+        dtype: Of the base weights; the adapter's are float32.
+        save_every: Steps from one checkpoint to the next.
+        limit_s: Seconds after which to stop; the learning rate is planned for all steps anyway.
+    """
+    torch.manual_seed(recipe.seed)
+    base, tokenizer, chat_format = load_base(recipe.model, device=device, dtype=dtype)
+    model, optimizer, start = _prepare(recipe, base, output)
+    model.train()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
+    codec, begin = TokenCodec(tokenizer), time.monotonic()
+    with _progress() as progress, (output / "log.jsonl").open("a") as log:
+        bar = progress.add_task("Training", total=recipe.steps, completed=start, loss=math.nan)
+        for step in range(start, recipe.steps):
+            rate = learning_rate(recipe, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            trees = list(_packs(recipe, step, codec, chat_format))
+            figures = _update(model, optimizer, trees, device)
+            progress.update(bar, completed=step + 1, loss=figures["loss"])
+            passed = round(time.monotonic() - begin, 1)
+            log.write(json.dumps({"step": step + 1, "rate": rate, "s": passed, **figures}) + "\n")
+            log.flush()
+            late = passed > limit_s
+            if (step + 1) % save_every == 0 or step + 1 == recipe.steps or late:
+                _save(model, optimizer, step + 1, output)
+            if late:
+                break
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear rise, then a cosine down to 2 % (Loshchilov and Hutter 2017)."""
+    warm = max(1, recipe.steps // 25)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(1, recipe.steps - warm)
+    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def loss_sum(model: Any, pack: Pack, device: str) -> torch.Tensor:
+    """Cross entropy over the tokens that are learnt, summed.
+
+    Logits are computed for those alone: with a vocabulary of 50,000 they cost most.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    hidden = inner.model(
+        input_ids=pack.input_ids.to(device),
+        position_ids=pack.position_ids.to(device),
+        attention_mask=pack.mask().to(device),
+        use_cache=False,
+    ).last_hidden_state[0]
+    wanted = pack.targets[0].to(device)
+    learnt = wanted != -100
+    logits = inner.lm_head(hidden[learnt])
+    logits = logits / getattr(inner.config, "logits_scaling", 1.0)  # Granite's
+    return torch.nn.functional.cross_entropy(logits.float(), wanted[learnt], reduction="sum")
+
+
+def _update(model: Any, optimizer: Any, trees: list[Pack], device: str) -> dict[str, float]:
+    learnt, total = sum(pack.learnt for pack in trees), 0.0
+    for pack in trees:
+        loss = loss_sum(model, pack, device) / learnt
+        loss.backward()
+        total += loss.item()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    tokens = sum(pack.input_ids.numel() for pack in trees)
+    conversations = sum(int(pack.branch.max()) for pack in trees)
+    return {
+        "loss": round(total, 4), "norm": round(float(norm), 3), "tokens": tokens,
+        "learnt": learnt, "conversations": conversations,
+    }  # fmt: skip
+
+
+def _packs(
+    recipe: Recipe, step: int, codec: TokenCodec, chat_format: ChatFormat
+) -> Iterator[Pack]:
+    # Each step has its own seed, so that a run that goes on need not make what was learnt before.
+    found = 0
+    for attempt in range(100):
+        made = groups(recipe.packs - found, seed=(recipe.seed * 1_000_003 + step) * 100 + attempt)
+        for pack in packs(made, codec, chat_format, max_tokens=recipe.max_tokens):
+            found += 1
+            yield pack
+        if found >= recipe.packs:
+            return
+
+
+def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int]:
+    state = output / _STATE
+    if recipe.checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    if state.exists():
+        before = json.loads((output / "recipe.json").read_text())
+        if before != asdict(recipe):
+            raise SystemExit(f"{output} holds a run of another recipe: {before}; name a new folder")
+        model: Any = PeftModel.from_pretrained(base, output, is_trainable=True)
+    else:
+        config = LoraConfig(
+            r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear",
+            task_type="CAUSAL_LM", lora_dropout=0.0, use_rslora=False,
+        )  # fmt: skip
+        model = get_peft_model(base, config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for weight in trained:
+        weight.data = weight.data.float()
+    optimizer = torch.optim.AdamW(
+        trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    if not state.exists():
+        return model, optimizer, 0
+    saved = torch.load(state, weights_only=True)
+    optimizer.load_state_dict(saved["optimizer"])
+    return model, optimizer, saved["step"]
+
+
+def _save(model: Any, optimizer: Any, step: int, output: Path) -> None:
+    model.save_pretrained(output)
+    work = output / f".{_STATE}"
+    torch.save({"optimizer": optimizer.state_dict(), "step": step}, work)
+    work.replace(output / _STATE)
+
+
+def _progress() -> Progress:
+    loss = TextColumn("loss {task.fields[loss]:.3f}")
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), loss,
+        TimeRemainingColumn(),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Train as the command line says."""
+    options = argparse.ArgumentParser(description="LoRA for tool calling.")
+    options.add_argument("output", type=Path)
+    defaults = Recipe()
+    for name, value in asdict(defaults).items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            options.add_argument(flag, action="store_true")
+        else:
+            options.add_argument(flag, type=type(value), default=value)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--save-every", type=int, default=50)
+    options.add_argument("--minutes", type=float, default=math.inf)
+    given = vars(options.parse_args())
+    recipe = Recipe(**{name: given[name] for name in asdict(defaults)})
+    # Without AVX-512 or a GPU, bfloat16 products are several times slower than float32's.
+    dtype = torch.bfloat16 if given["device"] == "cuda" else torch.float32
+    train(
+        recipe, given["output"], device=given["device"], dtype=dtype,
+        save_every=given["save_every"], limit_s=given["minutes"] * 60,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
