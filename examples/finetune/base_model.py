@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentkit.chat_format import CHATML, GRANITE, ChatFormat
 from agentkit.models.embedded import prepare_embedded_model
+from finetune.tree_attention import NAME
 
 
 def load_base(
@@ -26,6 +27,8 @@ def load_base(
     """
     place = str(prepare_embedded_model()) if name == "embedded" else name
     tokenizer = AutoTokenizer.from_pretrained(place)
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype).to(device)
+    model = AutoModelForCausalLM.from_pretrained(
+        place, dtype=dtype, attn_implementation=NAME
+    ).to(device)
     granite = "<|start_of_role|>" in tokenizer.get_vocab()
     return model, tokenizer, GRANITE if granite else CHATML

@@ -44,11 +44,11 @@ class Mix:
     """Groups with a single tool."""
     system: float = 0.25
     """Groups with instructions."""
-    single: int = 5
+    single: int = 10
     """Requests that want one call, at most."""
-    parallel: int = 2
+    parallel: int = 3
     """Requests that want several."""
-    none: int = 3
+    none: int = 4
     """Requests that want none."""
     chains: float = 0.35
     """Groups, of those with several tools, that include a chain where the domain has one."""
@@ -102,14 +102,15 @@ class _Maker:
         group = Group(tools=[style.tool(f, names[f["name"]]) for f in functions])
         if rng.random() < mix.system:
             group.system = rng.choice(wording.SYSTEMS)
-        makers = [self._single] * rng.randint(3, mix.single)
-        makers += [self._parallel] * rng.randint(1, mix.parallel)
-        makers += [self._none] * rng.randint(1, mix.none)
+        makers = [self._single] * rng.randint(6, mix.single)
+        makers += [self._parallel] * rng.randint(2, mix.parallel)
+        makers += [self._none] * rng.randint(3, mix.none)
+        rng.shuffle(makers)  # what does not fit into a pack is left out from the end
         for make in makers:
             if branch := make(functions, names):
                 group.branches.append(branch)
         if chain is not None:
-            group.branches.append(self._chain(chain, functions, names))
+            group.branches.insert(0, self._chain(chain, functions, names))
         return group
 
     def _several(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:

@@ -1,8 +1,8 @@
 """Conversations to tensors: the exact tokens of the framework, each shared beginning once.
 
 A group's system turn, with its tools, is the trunk of a tree, and its conversations are the
-branches. A pack holds the trunk once and the branches one after another; a mask lets a branch see
-the trunk and itself only, and positions go on from the trunk's end. The model computes the same as
+branches. A pack holds the trunk once and the branches one after another; attention lets a branch
+see the trunk and itself only, and positions go on from the trunk's end. The model computes the same as
 if each conversation stood alone, at about a third of the tokens.
 """
 
@@ -37,16 +37,9 @@ class Pack:
         """How many tokens are learnt from."""
         return int((self.targets != -100).sum())
 
-    def mask(self) -> torch.Tensor:
-        """What each token may attend to: bool [1, 1, T, T]."""
-        size = len(self.branch)
-        causal = torch.ones(size, size, dtype=torch.bool).tril()
-        same = self.branch[:, None] == self.branch[None, :]
-        return (causal & (same | (self.branch == 0)[None, :]))[None, None]
-
 
 def packs(
-    groups: Iterable[Group], codec: TokenCodec, chat_format: ChatFormat, *, max_tokens: int = 1280
+    groups: Iterable[Group], codec: TokenCodec, chat_format: ChatFormat, *, max_tokens: int = 1536
 ) -> Iterator[Pack]:
     """Pack groups; one that is longer than a pack loses branches, or is left out.
 

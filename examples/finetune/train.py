@@ -26,6 +26,8 @@ from agentkit.engine.tokenization import TokenCodec
 from finetune.base_model import load_base
 from finetune.conversations import groups
 from finetune.packing import Pack, packs
+from finetune.tree_attention import use_tree
+from finetune.workers import Workers, run_workers
 
 _STATE = "state.pt"
 
@@ -40,10 +42,12 @@ class Recipe:
     """Updates of the weights."""
     packs: int = 2
     """Trees of conversations a step."""
-    max_tokens: int = 1280
+    max_tokens: int = 1536
     """Of one pack."""
     rank: int = 32
     """Of the LoRA matrices."""
+    first_layer: int = 6
+    """Layers below are left as they are: what words mean is known, and it saves their backward."""
     alpha: int = 64
     """What LoRA's product is scaled by, times the rank."""
     learning_rate: float = 1e-3
@@ -58,7 +62,7 @@ class Recipe:
 
 def train(
     recipe: Recipe, output: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32,
-    save_every: int = 50, limit_s: float = math.inf,
+    save_every: int = 50, limit_s: float = math.inf, workers: Workers | None = None,
 ) -> None:  # fmt: skip
     """Train, and leave the adapter in a folder.
 
@@ -68,41 +72,54 @@ def train(
         device: `cpu` or `cuda`.
         dtype: Of the base weights; the adapter's are float32.
         save_every: Steps from one checkpoint to the next.
-        limit_s: Seconds after which to stop; the learning rate is planned for all steps anyway.
+        limit_s: Seconds of training after which to stop, if the steps are not done before. The
+            learning rate falls by whichever is nearer.
+        workers: Processes that share the packs of a step, of which this is one.
     """
+    workers = workers or Workers()
     torch.manual_seed(recipe.seed)
     base, tokenizer, chat_format = load_base(recipe.model, device=device, dtype=dtype)
-    model, optimizer, start = _prepare(recipe, base, output)
+    model, optimizer, start, earlier = _prepare(recipe, base, output)
     model.train()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
+    if workers.first:
+        (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
     codec, begin = TokenCodec(tokenizer), time.monotonic()
-    with _progress() as progress, (output / "log.jsonl").open("a") as log:
+    with _progress(workers.first) as progress, (output / "log.jsonl").open("a") as log:
         bar = progress.add_task("Training", total=recipe.steps, completed=start, loss=math.nan)
         for step in range(start, recipe.steps):
-            rate = learning_rate(recipe, step)
+            passed = workers.most(earlier + time.monotonic() - begin)
+            share = max(step / recipe.steps, passed / limit_s)
+            if share >= 1:
+                break
+            rate = learning_rate(recipe, share)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             trees = list(_packs(recipe, step, codec, chat_format))
-            figures = _update(model, optimizer, trees, device)
+            figures = _update(model, optimizer, trees, device, workers)
             progress.update(bar, completed=step + 1, loss=figures["loss"])
-            passed = round(time.monotonic() - begin, 1)
-            log.write(json.dumps({"step": step + 1, "rate": rate, "s": passed, **figures}) + "\n")
-            log.flush()
-            late = passed > limit_s
-            if (step + 1) % save_every == 0 or step + 1 == recipe.steps or late:
-                _save(model, optimizer, step + 1, output)
-            if late:
-                break
+            if workers.first:
+                line = {"step": step + 1, "rate": rate, "s": round(passed, 1), **figures}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                if (step + 1) % save_every == 0:
+                    _save(model, optimizer, step + 1, passed, output)
+        if workers.first:
+            passed = earlier + time.monotonic() - begin
+            _save(model, optimizer, step + 1, passed, output)
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear rise, then a cosine down to 2 % (Loshchilov and Hutter 2017)."""
-    warm = max(1, recipe.steps // 25)
-    if step < warm:
-        return recipe.learning_rate * (step + 1) / warm
-    share = (step - warm) / max(1, recipe.steps - warm)
-    return recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+def learning_rate(recipe: Recipe, share: float) -> float:
+    """Linear rise over the first 4 %, then a cosine to 2 % (Loshchilov and Hutter 2017).
+
+    Args:
+        recipe: With the highest rate.
+        share: How much of the training is done, 0 to 1.
+    """
+    if share < 0.04:
+        return recipe.learning_rate * (0.1 + 0.9 * share / 0.04)
+    fall = 0.5 * (1 + math.cos(math.pi * (share - 0.04) / 0.96))
+    return recipe.learning_rate * (0.02 + 0.98 * fall)
 
 
 def loss_sum(model: Any, pack: Pack, device: str) -> torch.Tensor:
@@ -111,10 +128,10 @@ def loss_sum(model: Any, pack: Pack, device: str) -> torch.Tensor:
     Logits are computed for those alone: with a vocabulary of 50,000 they cost most.
     """
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    use_tree(pack.branch)
     hidden = inner.model(
         input_ids=pack.input_ids.to(device),
         position_ids=pack.position_ids.to(device),
-        attention_mask=pack.mask().to(device),
         use_cache=False,
     ).last_hidden_state[0]
     wanted = pack.targets[0].to(device)
@@ -124,13 +141,16 @@ def loss_sum(model: Any, pack: Pack, device: str) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), wanted[learnt], reduction="sum")
 
 
-def _update(model: Any, optimizer: Any, trees: list[Pack], device: str) -> dict[str, float]:
+def _update(
+    model: Any, optimizer: Any, trees: list[Pack], device: str, workers: Workers
+) -> dict[str, float]:
     learnt, total = sum(pack.learnt for pack in trees), 0.0
-    for pack in trees:
+    for pack in workers.share(trees):
         loss = loss_sum(model, pack, device) / learnt
         loss.backward()
         total += loss.item()
     trained = [p for p in model.parameters() if p.requires_grad]
+    total = workers.add_up(trained, total)
     norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -156,7 +176,7 @@ def _packs(
             return
 
 
-def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int]:
+def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int, float]:
     state = output / _STATE
     if recipe.checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -168,7 +188,9 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int]:
     else:
         config = LoraConfig(
             r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear",
-            task_type="CAUSAL_LM", lora_dropout=0.0, use_rslora=False,
+            task_type="CAUSAL_LM", lora_dropout=0.0,
+            layers_pattern="layers",
+            layers_to_transform=list(range(recipe.first_layer, base.config.num_hidden_layers)),
         )  # fmt: skip
         model = get_peft_model(base, config)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -178,24 +200,25 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int]:
         trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
     if not state.exists():
-        return model, optimizer, 0
+        return model, optimizer, 0, 0.0
     saved = torch.load(state, weights_only=True)
     optimizer.load_state_dict(saved["optimizer"])
-    return model, optimizer, saved["step"]
+    return model, optimizer, saved["step"], saved["seconds"]
 
 
-def _save(model: Any, optimizer: Any, step: int, output: Path) -> None:
+def _save(model: Any, optimizer: Any, step: int, seconds: float, output: Path) -> None:
     model.save_pretrained(output)
     work = output / f".{_STATE}"
-    torch.save({"optimizer": optimizer.state_dict(), "step": step}, work)
+    state = {"optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    torch.save(state, work)
     work.replace(output / _STATE)
 
 
-def _progress() -> Progress:
+def _progress(shown: bool) -> Progress:
     loss = TextColumn("loss {task.fields[loss]:.3f}")
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), loss,
-        TimeRemainingColumn(),
+        TimeRemainingColumn(), disable=not shown,
     )  # fmt: skip
 
 
@@ -213,14 +236,16 @@ def main() -> None:
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--save-every", type=int, default=50)
     options.add_argument("--minutes", type=float, default=math.inf)
+    options.add_argument("--workers", type=int, default=1, help="processes, such as one a core")
     given = vars(options.parse_args())
     recipe = Recipe(**{name: given[name] for name in asdict(defaults)})
     # Without AVX-512 or a GPU, bfloat16 products are several times slower than float32's.
     dtype = torch.bfloat16 if given["device"] == "cuda" else torch.float32
-    train(
-        recipe, given["output"], device=given["device"], dtype=dtype,
-        save_every=given["save_every"], limit_s=given["minutes"] * 60,
-    )  # fmt: skip
+    how = {
+        "device": given["device"], "dtype": dtype, "save_every": given["save_every"],
+        "limit_s": given["minutes"] * 60,
+    }  # fmt: skip
+    run_workers(given["workers"], train, recipe, given["output"], how)
 
 
 if __name__ == "__main__":
