@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agentkit.evaluation import BFCLCase, ToolReport
+    from agentkit.evaluation.tool_calling import CaseResult
 
 __all__ = ["tools"]
 
@@ -50,6 +52,14 @@ def tools(
     grammar: Annotated[
         bool, typer.Option(help="Write calls under the grammar of the tools' schemas.")
     ] = True,
+    choice: Annotated[
+        str,
+        typer.Option(
+            "--tool-choice",
+            metavar="auto|required",
+            help="`required` leaves out the decision whether to call at all.",
+        ),
+    ] = "auto",
     system: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +77,9 @@ def tools(
         Path | None,
         typer.Option(metavar="FILE", help="Write each case's calls and verdict, one JSON a line."),
     ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Questions asked at a time.")
+    ] = 4,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as one JSON object.")
     ] = False,
@@ -86,7 +99,9 @@ def tools(
 
     - `agentkit eval tools -c parallel --no-grammar --html report.html`
     """
+    from agentkit.errors import UserError
     from agentkit.evaluation import expand_categories, find_bfcl, read_cases
+    from agentkit.models.base import Sampling
 
     for path in (html, output):
         _check_writable(path)
@@ -95,24 +110,26 @@ def tools(
     # All data is read before a model is loaded, so that a damaged file costs no time.
     cases = [case for name in names for case in read_cases(folder, name, limit=limit)]
     notes = notes_console()
-    report = _evaluate(
-        cases,
-        notes,
-        model=model,
-        grammar=grammar,
-        system=system,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
+    if choice not in ("auto", "required"):
+        raise UserError(f"--tool-choice must be auto or required, not {choice!r}")
+    with output.open("w", encoding="utf-8", errors="replace") if output else nullcontext() as file:
+        report = _evaluate(
+            cases,
+            notes,
+            file,
+            model=model,
+            constrain=grammar,
+            system=system,
+            tool_choice=choice,
+            concurrency=concurrency,
+            sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
+            meta={"data": "BFCL", "max_tokens": max_tokens, "temperature": temperature},
+        )
     if html is not None:
         from agentkit.evaluation import html_report
 
         html.write_text(html_report(report), encoding="utf-8")
         notes.print(f"Report: {html}")
-    if output is not None:
-        lines = [json.dumps(one.to_dict(), ensure_ascii=False) for one in report.results]
-        output.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     if as_json:
         write_json(report.to_dict(), indent=2)
     else:
@@ -122,18 +139,15 @@ def tools(
 def _evaluate(
     cases: list[BFCLCase],
     notes: Console,
+    file: IO[str] | None,
     *,
     model: str | None,
-    grammar: bool,
-    system: str | None,
-    max_tokens: int,
-    temperature: float,
-    seed: int | None,
+    **options: Any,
 ) -> ToolReport:
+    """Ask and judge, and write each result to a file once it is there."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from agentkit.evaluation import evaluate_tools
-    from agentkit.models.base import Sampling
     from agentkit.models.transformers_model import TransformersModel
 
     language_model = TransformersModel(model)
@@ -145,21 +159,16 @@ def _evaluate(
         with Progress(*columns, TimeElapsedColumn(), console=notes, transient=True) as bar:
             task = bar.add_task("Asking", total=len(cases))
 
-            def progress(result: Any) -> None:
+            def progress(result: CaseResult) -> None:
                 nonlocal right
                 right += result.verdict.correct
                 bar.update(task, advance=1, description=f"{right} right of")
+                if file is not None:
+                    file.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
+                    file.flush()
 
             return asyncio.run(
-                evaluate_tools(
-                    language_model,
-                    cases,
-                    constrain=grammar,
-                    sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
-                    system=system,
-                    progress=progress,
-                    meta={"data": "BFCL", "max_tokens": max_tokens, "temperature": temperature},
-                )
+                evaluate_tools(language_model, cases, progress=progress, **options)
             )
     finally:
         language_model.close()
@@ -200,5 +209,12 @@ def _print_table(report: ToolReport) -> None:
         )
     console = Console()
     console.print(table)
+    figures = report.figures()
+    for name, text in (
+        ("missed_call_rate", "of the questions that want a call got none"),
+        ("false_call_rate", "of the others got one"),
+    ):
+        if figures[name] is not None:
+            console.print(f"{figures[name]:6.1%} {text}", highlight=False)
     for kind, count in report.failures.items():
         console.print(f"{count:5d}  {FAILURES.get(kind, kind)}", highlight=False)

@@ -45,6 +45,11 @@ class CaseResult:
     seconds: float = 0.0
     """Wall time."""
 
+    @property
+    def called(self) -> bool:
+        """Whether it called a tool, or tried to."""
+        return bool(self.calls or self.unreadable)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         return {
@@ -98,6 +103,8 @@ class ToolReport:
         count, calls = len(self.results), sum(len(r.calls) + r.unreadable for r in self.results)
         usage = sum((r.usage for r in self.results), Usage())
         seconds = sum(r.seconds for r in self.results)
+        wanted = [r for r in self.results if r.case.kind != "irrelevance"]
+        unwanted = [r for r in self.results if r.case.kind == "irrelevance"]
         right = sum(r.verdict.correct for r in self.results)
         low, high = _wilson(right, count)
         return {
@@ -108,6 +115,9 @@ class ToolReport:
             "calls": calls,
             "call_validity": round(_share(sum(r.valid for r in self.results), calls), 4),
             "repair_rate": round(_share(sum(r.mended for r in self.results), calls), 4),
+            # Whether to call at all, apart from what is called.
+            "missed_call_rate": _rate(wanted, lambda r: not r.called),
+            "false_call_rate": _rate(unwanted, lambda r: r.called),
             "prompt_tokens": usage.prompt_tokens,
             "reused_tokens": usage.reused_tokens,
             "generated_tokens": usage.generated_tokens,
@@ -151,6 +161,7 @@ async def evaluate_tools(
     constrain: bool = True,
     sampling: Sampling | None = None,
     system: str | None = None,
+    tool_choice: str = "auto",
     concurrency: int = 1,
     progress: Callable[[CaseResult], None] = lambda result: None,
     meta: Mapping[str, Any] | None = None,
@@ -166,6 +177,7 @@ async def evaluate_tools(
         constrain: Write calls under the grammar of the functions' schemas.
         sampling: How tokens are chosen; greedily if not given.
         system: Instructions, for cases that bring none of their own.
+        tool_choice: ``required`` leaves out the decision whether to call at all.
         concurrency: How many runs may go on at a time.
         progress: Told of each result when it is there.
         meta: Facts for the report.
@@ -181,7 +193,12 @@ async def evaluate_tools(
     async def one(case: BFCLCase) -> CaseResult:
         async with gate:
             result = await _run_case(
-                model, case, constrain=constrain, sampling=sampling or Sampling(), system=system
+                model,
+                case,
+                constrain=constrain,
+                sampling=sampling or Sampling(),
+                system=system,
+                tool_choice=tool_choice,
             )
         progress(result)
         return result
@@ -189,12 +206,18 @@ async def evaluate_tools(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(case)) for case in cases]
     results = [task.result() for task in tasks]
-    facts = {"model": model.name, "grammar": constrain, **(meta or {})}
+    facts = {"model": model.name, "grammar": constrain, "tool_choice": tool_choice, **(meta or {})}
     return ToolReport(results=results, meta=facts)
 
 
 async def _run_case(
-    model: Model, case: BFCLCase, *, constrain: bool, sampling: Sampling, system: str | None
+    model: Model,
+    case: BFCLCase,
+    *,
+    constrain: bool,
+    sampling: Sampling,
+    system: str | None,
+    tool_choice: str,
 ) -> CaseResult:
     names = tool_names(case.functions)
     tools = [
@@ -210,6 +233,7 @@ async def _run_case(
             system=None if own_system else system,
             sampling=sampling,
             constrain=constrain,
+            tool_choice=tool_choice,
             rewind=0,  # what the model wrote first is judged
             # One turn is all that counts; asking for an answer after it would take another.
             limits=Limits(max_steps=1, on_exceeded="raise"),
@@ -252,6 +276,11 @@ def _read_step(
         usage=step.usage,
         seconds=seconds,
     )
+
+
+def _rate(results: Sequence[CaseResult], holds: Callable[[CaseResult], bool]) -> float | None:
+    """Share of results for which something holds; None where there are no results."""
+    return round(sum(map(holds, results)) / len(results), 4) if results else None
 
 
 def _share(part: float, whole: float) -> float:

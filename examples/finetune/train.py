@@ -187,10 +187,8 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int, fl
         model: Any = PeftModel.from_pretrained(base, output, is_trainable=True)
     else:
         config = LoraConfig(
-            r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear",
-            task_type="CAUSAL_LM", lora_dropout=0.0,
-            layers_pattern="layers",
-            layers_to_transform=list(range(recipe.first_layer, base.config.num_hidden_layers)),
+            r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0,
+            task_type="CAUSAL_LM", target_modules=_linear_layers(base, recipe.first_layer),
         )  # fmt: skip
         model = get_peft_model(base, config)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -204,6 +202,17 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int, fl
     saved = torch.load(state, weights_only=True)
     optimizer.load_state_dict(saved["optimizer"])
     return model, optimizer, saved["step"], saved["seconds"]
+
+
+def _linear_layers(base: Any, first: int) -> list[str]:
+    """Names of the linear layers of the blocks from one on; the output layer is not among them."""
+    return [
+        f"layers.{number}.{name}"
+        for number, block in enumerate(base.model.layers)
+        if number >= first
+        for name, module in block.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
 
 
 def _save(model: Any, optimizer: Any, step: int, seconds: float, output: Path) -> None:
