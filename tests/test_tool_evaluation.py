@@ -57,7 +57,9 @@ def test_figures(folder: Path) -> None:
     assert figures["categories"]["simple_python"]["accuracy"] == 0.5
     assert (figures["calls"], figures["call_validity"], figures["repair_rate"]) == (4, 1.0, 0.25)
     assert figures["prompt_tokens"] > 0
-    assert figures["meta"] == {"model": "scripted", "grammar": True}
+    # One of four that want a call got none, and the one that wants none got none.
+    assert (figures["missed_call_rate"], figures["false_call_rate"]) == (0.25, 0.0)
+    assert figures["meta"] == {"model": "scripted", "grammar": True, "tool_choice": "auto"}
     detailed = report.to_dict(cases=True)["results"]
     assert detailed[0]["calls"] == [{"shapes.area": {"width": 2, "height": 3}}]
     assert json.dumps(detailed)

@@ -19,7 +19,7 @@ from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
 from agentkit.errors import ModelLoadError, UserError
 from agentkit.models.defaults import hub_is_offline
 
-__all__ = ["PACKED_FILE", "LoadedModel", "load_model", "pick_device", "pick_dtype"]
+__all__ = ["LoadedModel", "load_model", "packed_file", "pick_device", "pick_dtype"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ _DTYPES = {
 }
 _PACKED = ("int8", "int4")
 
-PACKED_FILE = "packed-int4.safetensors"
-"""In a model's folder: its weights in four bits, which are as good as those beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def load_model(
     """Load a causal language model into this process.
 
     On a CPU, where the native library serves, weights are held as they are stored and unpacked
-    as they are used: ``bfloat16`` for most models of the hub, ``int4`` for the embedded one.
+    as they are used: ``bfloat16`` for most models of the hub, ``int8`` for the embedded one.
     Activations are float32 then, and nothing is lost. ``int8`` and ``int4`` can be asked for by
     name, which rounds the weights further.
 
@@ -138,14 +136,19 @@ def load_model(
         served = compiled is not None and compiled.result() is not None
         form = _pick_form(model, source, dtype) if as_stored and served else None
     if form is not None:
-        file = Path(source) / PACKED_FILE
-        ready = load_packed(file) if form == "int4" and file.is_file() else None
+        file = Path(source) / packed_file(form)
+        ready = load_packed(file) if file.is_file() else None
         pack_model(model, form, ready=ready)
         return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
     if dtype in _PACKED:
         _log.warning("dtype %s cannot be had, as %s; using %s", dtype, why_not(), computed)
     model = model.to(device=target, dtype=computed).eval()
     return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
+
+
+def packed_file(form: str) -> str:
+    """In a model's folder: its weights in this form, which are as good as those beside them."""
+    return f"packed-{form}.safetensors"
 
 
 def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> WeightForm | None:
@@ -156,8 +159,9 @@ def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> Weig
         return "bfloat16"
     if not is_supported(model):
         return None
-    if (Path(source) / PACKED_FILE).is_file():
-        return "int4"
+    for packed in _PACKED:
+        if (Path(source) / packed_file(packed)).is_file():
+            return cast(WeightForm, packed)
     return "bfloat16" if model.dtype is torch.bfloat16 else None
 
 

@@ -87,6 +87,7 @@ def train(
     codec, begin = TokenCodec(tokenizer), time.monotonic()
     with _progress(workers.first) as progress, (output / "log.jsonl").open("a") as log:
         bar = progress.add_task("Training", total=recipe.steps, completed=start, loss=math.nan)
+        done = start
         for step in range(start, recipe.steps):
             passed = workers.most(earlier + time.monotonic() - begin)
             share = max(step / recipe.steps, passed / limit_s)
@@ -97,16 +98,16 @@ def train(
                 group["lr"] = rate
             trees = list(_packs(recipe, step, codec, chat_format))
             figures = _update(model, optimizer, trees, device, workers)
-            progress.update(bar, completed=step + 1, loss=figures["loss"])
+            done = step + 1
+            progress.update(bar, completed=done, loss=figures["loss"])
             if workers.first:
-                line = {"step": step + 1, "rate": rate, "s": round(passed, 1), **figures}
+                line = {"step": done, "rate": rate, "s": round(passed, 1), **figures}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-                if (step + 1) % save_every == 0:
-                    _save(model, optimizer, step + 1, passed, output)
-        if workers.first:
-            passed = earlier + time.monotonic() - begin
-            _save(model, optimizer, step + 1, passed, output)
+                if done % save_every == 0:
+                    _save(model, optimizer, done, passed, output)
+        if workers.first and done > start:
+            _save(model, optimizer, done, earlier + time.monotonic() - begin, output)
 
 
 def learning_rate(recipe: Recipe, share: float) -> float:

@@ -1,0 +1,188 @@
+"""The training recipe: its data, its packs, its training, and what becomes of an adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("peft", reason="the finetune extra is not installed")
+
+from peft import PeftModel
+from support import granite_model
+from transformers import AutoModelForCausalLM
+
+from agentkit.chat_format import GRANITE
+from agentkit.engine.tokenization import TokenCodec
+from agentkit.errors import ModelLoadError
+from agentkit.models.adapter import ADAPTER_CONFIG, merge_adapter
+from finetune import train as training
+from finetune.conversations import Group, groups
+from finetune.corpus import is_held_out, load_domains, mistakes
+from finetune.held_out import write
+from finetune.leaks import leaks, measured
+from finetune.packing import packs
+from finetune.train import Recipe, loss_sum, train
+
+
+def test_the_data_is_as_large_and_as_sound_as_it_says() -> None:
+    domains = load_domains()
+    functions = [f for domain in domains for f in domain["functions"]]
+    assert (len(domains), len(functions)) == (36, 344)
+    assert len({f["name"] for f in functions}) == len(functions)
+    assert [m for domain in domains for m in mistakes(domain, tries=2)] == []
+
+
+def test_mistakes_are_found() -> None:
+    broken = {
+        "name": "greet",
+        "description": "Greets.",
+        "parameters": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "times": {"type": "integer"}},
+            "required": ["name"],
+        },
+        "slots": {"times": [1.5], "name": "@person"},
+        "requests": ["Greet {name} {times} times."] * 5 + ["Greet {whom}."],
+        "outcomes": [{"result": "ok", "answer": "Done."}],
+    }
+    (mistake, *_) = mistakes({"domain": "manners", "functions": [broken]})
+    assert "manners/greet" in mistake
+    assert "1.5 is not of type 'integer'" in mistake
+    broken["slots"]["times"] = [2]  # type: ignore[index]
+    (mistake,) = mistakes({"domain": "manners", "functions": [broken]})
+    assert "{whom}" in mistake
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_every_call_is_valid_for_a_tool_that_is_shown_in_its_order(seed: int) -> None:
+    for group in groups(3, seed=seed):
+        shown = {t["function"]["name"]: t["function"]["parameters"] for t in group.tools}
+        for message in (m for branch in group.branches for m in branch):
+            for call in message.get("tool_calls", ()):
+                schema = shown[call["function"]["name"]]
+                arguments = json.loads(call["function"]["arguments"])
+                jsonschema.validate(arguments, schema)
+                order = [name for name in schema["properties"] if name in arguments]
+                assert list(arguments) == order
+
+
+def test_held_out_functions_are_not_trained_on(tmp_path: Path) -> None:
+    names = {f["name"] for domain in load_domains("train") for f in domain["functions"]}
+    held = {f["name"] for domain in load_domains("held_out") for f in domain["functions"]}
+    assert held
+    assert not names & held
+    assert all(is_held_out(name) for name in held)
+    write(tmp_path, 8)
+    lines = (tmp_path / "BFCL_v4_multiple.json").read_text("utf-8").splitlines()
+    asked = [json.loads(line) for line in lines]
+    assert len(asked) == 8
+    assert all(any(f["name"] in held for f in item["function"]) for item in asked)
+
+
+def test_what_is_measured_must_not_be_trained_on(tmp_path: Path) -> None:
+    domain = load_domains()[0]
+    function = domain["functions"][0]
+    with pytest.raises(FileNotFoundError, match=r"no BFCL_\*\.json"):
+        measured(tmp_path, None)
+    chat = domain["chat"][0]["ask"]
+    item = {
+        "id": "simple_0",
+        "question": [[{"role": "user", "content": chat}]],
+        "function": [{"name": function["name"].replace("_", ".").upper()}],
+    }
+    (tmp_path / "BFCL_v4_simple.json").write_text(json.dumps(item) + "\n")
+    found = list(leaks([domain], measured(tmp_path, None)))
+    assert f"the function name {function['name']!r} is taken" in found[0]
+    assert any(repr(chat) in line for line in found)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Granite in a folder."""
+    model = granite_model(hybrid=False)
+    folder = tmp_path_factory.mktemp("granite")
+    model.engine.model.save_pretrained(folder)
+    model.engine.tokenizer.save_pretrained(folder)
+    model.close()
+    return folder
+
+
+def test_a_pack_is_its_conversations_one_by_one(base: Path) -> None:
+    model, tokenizer, chat_format = training.load_base(str(base))
+    assert chat_format is GRANITE
+    codec = TokenCodec(tokenizer)
+    group = next(iter(groups(1, seed=3)))
+    group.branches = group.branches[:4]
+    (pack,) = packs([group], codec, chat_format, max_tokens=10**6)
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    total, learnt = 0.0, 0
+    for branch in group.branches:
+        alone = Group(group.tools, [branch], group.system, group.documents)
+        (single,) = packs([alone], codec, chat_format, max_tokens=10**6)
+        prompt = chat_format.render(
+            ([{"role": "system", "content": group.system}] if group.system else []) + branch,
+            tools=group.tools,
+            add_generation_prompt=False,
+        )
+        assert single.input_ids[0].tolist() == codec.encode(prompt)
+        targets = single.targets[0]
+        with torch.no_grad():
+            logits = plain(input_ids=single.input_ids).logits[0]
+        total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+        learnt += single.learnt
+        taught = codec.decode(targets[targets != -100].tolist())
+        said = [codec.decode(codec.encode_text(m["content"])) for m in branch]
+        assert all(
+            text in taught for text, m in zip(said, branch, strict=True) if m["role"] == "assistant"
+        )
+        assert branch[0]["content"] not in taught
+    assert pack.learnt == learnt
+    with torch.no_grad():
+        assert loss_sum(model, pack, "cpu").item() == pytest.approx(total, rel=1e-4)
+
+
+def test_training_goes_on_where_it_stopped_and_merges_as_peft_does(
+    base: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": str(base), "packs": 1, "rank": 4, "first_layer": 1}
+    recipe = Recipe(steps=3, max_tokens=1500, learning_rate=0.02, **options)
+    train(recipe, tmp_path, save_every=2)
+    steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    train(recipe, tmp_path)  # is done already
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    with pytest.raises(SystemExit, match="another recipe"):
+        train(Recipe(steps=4, **options), tmp_path)
+
+    ours = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    before = {name: weight.clone() for name, weight in ours.state_dict().items()}
+    merge_adapter(ours, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(theirs, tmp_path).merge_and_unload()
+    for name, weight in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], weight)
+    changed = {n for n, w in ours.state_dict().items() if not torch.equal(w, before[n])}
+    assert changed
+    assert all("layers.0." not in name for name in changed)
+
+
+def test_adapters_that_do_not_fit_are_refused(base: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with pytest.raises(ModelLoadError, match=r"no LoRA adapter: adapter_config\.json"):
+        merge_adapter(model, tmp_path)
+    config = {"r": 4, "lora_alpha": 8, "peft_type": "LORA", "use_dora": True}
+    (tmp_path / ADAPTER_CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=r"use_dora.*merge_and_unload"):
+        merge_adapter(model, tmp_path)
+    (tmp_path / ADAPTER_CONFIG).write_text(json.dumps({**config, "use_dora": False}))
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        merge_adapter(model, tmp_path)
