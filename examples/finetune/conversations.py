@@ -40,7 +40,7 @@ class Group:
 class Mix:
     """How much of what a group holds; the numbers are probabilities, or counts of conversations."""
 
-    one_tool: float = 0.45
+    one_tool: float = 0.6
     """Groups with a single tool."""
     system: float = 0.25
     """Groups with instructions."""

@@ -31,6 +31,8 @@ class Pack:
     """Which conversation a token is of [T]; 0 is the trunk."""
     targets: torch.Tensor
     """The token after each, where the model is to learn it, else -100 [1, T]."""
+    first: torch.Tensor
+    """Whether that token is the first of a turn: to call or not to call, bool [1, T]."""
 
     @property
     def learnt(self) -> int:
@@ -62,12 +64,13 @@ def _pack(
     places: list[int] = []
     branch: list[int] = []
     targets: list[int] = []
+    first: list[bool] = []
     for number, conversation in enumerate(group.branches, start=1):
         tokens, learnt, start = _tokens(group, conversation, codec, chat_format)
         if not trunk:
             trunk = tokens[:start]
             ids, places = list(trunk), list(range(start))
-            branch, targets = [0] * start, [-100] * start
+            branch, targets, first = [0] * start, [-100] * start, [False] * start
         if tokens[:start] != trunk:
             raise ValueError("conversations of a group begin differently")
         if len(ids) + len(tokens) - start > max_tokens:
@@ -77,6 +80,7 @@ def _pack(
         branch += [number] * (len(tokens) - start)
         # The token at i learns the one at i + 1.
         targets += [tokens[i + 1] if i + 1 in learnt else -100 for i in range(start, len(tokens))]
+        first += [i + 1 in learnt and i not in learnt for i in range(start, len(tokens))]
     if not any(target != -100 for target in targets):
         return None
     return Pack(
@@ -84,6 +88,7 @@ def _pack(
         torch.tensor([places]),
         torch.tensor(branch),
         torch.tensor([targets]),
+        torch.tensor([first]),
     )
 
 

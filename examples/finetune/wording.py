@@ -92,6 +92,7 @@ class Style:
         self._case = rng.choice(["as is"] * 6 + ["snake", "camel", "pascal", "dotted"])
         self._no_defaults = rng.random() < 0.1
         self._terse = rng.random() < 0.12
+        self._closed = rng.random() < 0.5
         self._shuffled = rng.random() < 0.25
 
     def name(self, name: str) -> str:
@@ -122,6 +123,8 @@ class Style:
             elif self._no_defaults and text:
                 value["description"] = _DEFAULTS.sub("", text) or text
         parameters.setdefault("required", [])
+        if self._closed:
+            parameters["additionalProperties"] = False
         return parameters
 
     def tool(self, function: dict[str, Any], name: str) -> dict[str, Any]:
