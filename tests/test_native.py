@@ -16,8 +16,9 @@ from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaFo
 
 from agentkit import TransformersModel
 from agentkit.engine.backend import Row, TransformersBackend
+from agentkit.engine.choosing import pick_backend
 from agentkit.engine.kv_cache import KVCache
-from agentkit.engine.native.backend import NativeBackend, pick_backend
+from agentkit.engine.native.backend import NativeBackend
 from agentkit.engine.native.library import library
 from agentkit.engine.native.weights import (
     PackedLinear,

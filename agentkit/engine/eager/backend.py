@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from agentkit.engine.backend import DraftCost, Row
-from agentkit.engine.eager.buckets import MOST_TOKENS, fitting, shape_for
+from agentkit.engine.eager.buckets import MOST_TOKENS, Shape, fitting, shape_for
 from agentkit.engine.eager.graphs import Capture, CudaCapture, Graphs
 from agentkit.engine.eager.model import EagerModel
 from agentkit.engine.eager.padded import PaddedPass
@@ -76,15 +76,17 @@ class EagerBackend:
             raise ValueError("a row needs at least one token to read")
         ends = [len(row.cache.token_ids) + len(row.token_ids) for row in rows]
         self._reach(max(ends))
-        gathered = self._gathered(rows, ends)
-        left = [i for i in range(len(rows)) if i not in gathered]
+        places = self._place(rows, ends)
         results: dict[int, torch.Tensor] = {}
-        for numbers, read in ((gathered, self._padded), (left, self._ragged)):
+        for numbers in (list(places), [i for i in range(len(rows)) if i not in places]):
             chosen = [rows[i] for i in numbers]
             if not chosen:
                 continue
             try:
-                results |= zip(numbers, read(chosen), strict=True)
+                if numbers[0] in places:
+                    logits = self._padded(chosen, list(places.values()))
+                else:
+                    logits = self._ragged(chosen)
             except BaseException:
                 # Some layers may hold the tokens and others not: nothing in it can be trusted.
                 for row in chosen:
@@ -92,46 +94,53 @@ class EagerBackend:
                 raise
             for row in chosen:
                 row.cache.token_ids += row.token_ids
+            results |= zip(numbers, logits, strict=True)
         return [results[i] for i in range(len(rows))]
 
-    def _gathered(self, rows: Sequence[Row], ends: Sequence[int]) -> list[int]:
-        """The rows to read in the static cache; they are in its first slots then."""
+    def _place(self, rows: Sequence[Row], ends: Sequence[int]) -> dict[int, int]:
+        """Bring the rows that suit it into the static cache.
+
+        Returns:
+            Their slots, the first ones, by the rows' numbers.
+        """
         if not self._static:
-            return []
+            return {}
         short = [
             i
             for i, row in enumerate(rows)
             if len(row.token_ids) <= MOST_TOKENS and row.cache.token_ids
         ]
         short = [short[i] for i in fitting([ends[i] for i in short], self._slot_tokens)]
+        for i, row in enumerate(rows):
+            if i not in short:
+                self._slots.leave(row.cache, room=ends[i])
         if not short:
-            return []
+            return {}
         try:
-            self._slots.place([rows[i].cache for i in short], max(ends[i] for i in short))
+            slots = self._slots.place([rows[i].cache for i in short], max(ends[i] for i in short))
         except torch.OutOfMemoryError:
             self._slot_tokens //= 2
             _log.warning("no memory for %d sequences side by side; trying fewer", len(short))
-            return []
-        return short
-
-    def _padded(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        ends = [len(row.cache.token_ids) + len(row.token_ids) for row in rows]
-        places = self._slots.place([row.cache for row in rows], max(ends))
+            return {}
         if self._slots.generation != self._generation:
             self._generation = self._slots.generation
             self.graphs.clear()
+        return dict(zip(short, slots, strict=True))
+
+    def _padded(self, rows: Sequence[Row], slots: Sequence[int]) -> list[torch.Tensor]:
+        ends = [len(row.cache.token_ids) + len(row.token_ids) for row in rows]
         shape = shape_for([len(row.token_ids) for row in rows], ends)
-        self.graphs.step(shape).fill(rows, places)
+        self.graphs.step(shape).fill(rows, slots)
         logits = self.graphs.run(shape)
         results = []
-        for row, place, end in zip(rows, places, ends, strict=True):
-            for layer, recurrent in zip(
-                row.cache.state.layers, self._model.recurrent, strict=True
-            ):
+        for row, slot, end in zip(rows, slots, ends, strict=True):
+            layers = row.cache.state.layers
+            for layer, recurrent in zip(layers, self._model.recurrent, strict=True):
                 if not recurrent:
                     layer.extend(end)
             count = len(row.token_ids)
-            results.append(logits[place, count - row.keep : count].clone())
+            # The next replay writes to the same place.
+            results.append(logits[slot, count - row.keep : count].clone())
         return results
 
     def _ragged(self, rows: Sequence[Row]) -> list[torch.Tensor]:
@@ -153,7 +162,7 @@ class EagerBackend:
         )
         return list(logits.split([row.keep for row in rows]))
 
-    def _new_pass(self, shape: Any) -> PaddedPass:
+    def _new_pass(self, shape: Shape) -> PaddedPass:
         return PaddedPass(self._model, self._slots, shape)
 
     def _reach(self, positions: int) -> None:

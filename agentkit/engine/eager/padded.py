@@ -125,4 +125,4 @@ class PaddedPass:
 
     @property
     def _dimensions(self) -> tuple[int, int, int]:
-        return self._shape.rows, self._shape.tokens, min(self._shape.length, self._slots.capacity)
+        return self._shape.rows, self._shape.tokens, self._shape.length

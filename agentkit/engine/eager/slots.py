@@ -88,6 +88,14 @@ class Slots:
             places[i] = target
         return [place for place in places if place is not None]
 
+    def leave(self, cache: KVCache, *, room: int) -> None:
+        """Have a cache move out if its slot cannot hold ``room`` tokens.
+
+        Attention layers that grow would leave the slot by themselves, recurrent ones would not.
+        """
+        if room > self.capacity and (slot := self._where(cache)) is not None:
+            self._vacate(slot, [])
+
     def view(self, layer: int, slot: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A slot's keys and values, or its convolution's inputs and its state; with a first
         dimension of one, as a cache's layers have them."""
