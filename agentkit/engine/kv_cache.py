@@ -342,7 +342,7 @@ def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
 
 
 def _copied(layer: Any) -> Any:
-    """A copy of a recurrent layer; of states that are part of a larger tensor, no more than that."""
+    """A copy of a recurrent layer; of a larger tensor no more than its part."""
     if hasattr(layer, "keys") or not hasattr(layer, "conv_states"):
         return copy.deepcopy(layer)
     other = copy.copy(layer)

@@ -11,9 +11,7 @@ _CHUNK = 64
 """Tokens taken together: the work within a chunk grows with its square."""
 
 
-def convolve(
-    window: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
+def convolve(window: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Each channel's own causal convolution, then SiLU.
 
     Args:

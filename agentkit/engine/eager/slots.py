@@ -69,7 +69,9 @@ class Slots:
             The slot of each.
         """
         if len(caches) > self.count or room > self.capacity:
-            self._resize(max(self.count, row_step(len(caches))), max(self.capacity, length_step(room)))
+            self._resize(
+                max(self.count, row_step(len(caches))), max(self.capacity, length_step(room))
+            )
         count = len(caches)
         places = [self._where(cache) for cache in caches]
         taken = {place for place in places if place is not None}
@@ -123,6 +125,9 @@ class Slots:
     def _move_in(self, state: Any, slot: int) -> None:
         for number, layer in enumerate(state.layers):
             _move(layer, self.view(number, slot), lent=True)
+        self._note(state, slot)
+
+    def _note(self, state: Any, slot: int) -> None:
         storage = None if self._first is None else state.layers[self._first].storage
         self._tenants[slot] = _Tenant(ref(state), storage)
 
@@ -140,7 +145,11 @@ class Slots:
 
     def _resize(self, count: int, capacity: int) -> None:
         model = self._model
-        living = {slot: t.state() for slot, t in enumerate(self._tenants) if self._alive(slot) and t}
+        living = {
+            slot: tenant.state()
+            for slot, tenant in enumerate(self._tenants)
+            if tenant is not None and self._alive(slot)
+        }
         self.count, self.capacity = count, capacity
         self.generation += 1
         self._tenants = [None] * count
@@ -167,8 +176,7 @@ class Slots:
             self._tenants = []
             raise
         for slot, state in living.items():
-            storage = None if self._first is None else state.layers[self._first].storage
-            self._tenants[slot] = _Tenant(ref(state), storage)
+            self._note(state, slot)
 
 
 def _own(layer: Any, like: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

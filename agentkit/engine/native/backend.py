@@ -10,7 +10,7 @@ import torch
 
 from agentkit.engine.backend import Backend, DraftCost, Row
 from agentkit.engine.kv_cache import KVCache
-from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Batch, Library, library
+from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Batch, Library
 from agentkit.engine.native.model import NativeModel
 
 __all__ = ["NativeBackend"]
