@@ -49,39 +49,52 @@ class Dense:
         return product if self.bias is None else product.add_(self.bias)
 
 
-class Int8(nn.Module):
-    """Eight bits, one scale for each output: ``w = scale * q`` with q from -127 to 127."""
+class _Packed(nn.Module):
+    """A matrix in another form; may take the place of a layer of transformers."""
 
     values: torch.Tensor
     scales: torch.Tensor
+    bias: torch.Tensor | None
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, values: torch.Tensor, scales: torch.Tensor, bias: Any) -> None:
         super().__init__()
-        wide = weight.detach().float()
-        scales = wide.abs().amax(-1).clamp_min(1e-12) / 127
-        values = (wide / scales[:, None]).round_().clamp_(-127, 127).to(torch.int8)
         self.register_buffer("values", values)
-        self.register_buffer("scales", scales.to(torch.bfloat16))
+        self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See :class:`Linear`; the activations are rounded to bfloat16."""
-        y = torch._weight_int8pack_mm(x.to(torch.bfloat16), self.values, self.scales)
-        return _finish(y, self.bias, x.dtype)
+        """Shape (..., inputs) to (..., outputs), in the type of ``x``."""
+        y = self._multiply(x.reshape(-1, x.shape[-1])).to(x.dtype)
+        return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
 
-class Int4(nn.Module):
+class Int8(_Packed):
+    """Eight bits, one scale for each output: ``w = scale * q`` with q from -127 to 127.
+
+    Activations are rounded to bfloat16, as in four bits.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        wide = weight.detach().float()
+        scales = wide.abs().amax(-1).clamp_min(1e-12) / 127
+        values = (wide / scales[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+        super().__init__(values, scales.to(torch.bfloat16), bias)
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        return torch._weight_int8pack_mm(x.to(torch.bfloat16), self.values, self.scales)
+
+
+class Int4(_Packed):
     """Four bits in groups of 32 along the input: ``w = scale * (q - 8) + zero``, q from 0 to 15.
 
     The groups are those of GGUF's ``Q4_1``; a matrix that was stored so loses no more than the
     rounding of its scales to bfloat16.
     """
 
-    values: torch.Tensor
-    scales: torch.Tensor
-
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
         rows, cols = weight.shape
         groups = weight.detach().float().reshape(rows, cols // _GROUP, _GROUP)
         low, high = groups.amin(-1), groups.amax(-1)
@@ -91,48 +104,37 @@ class Int4(nn.Module):
         quants = quants.reshape(rows, cols)
         if weight.device.type == "cpu":
             packed = torch._convert_weight_to_int4pack_for_cpu(quants, 1)
-            self._multiply: Any = torch._weight_int4pack_mm_for_cpu
         else:
             # Two quants a byte, the even one in the high half; 8 tiles along the inputs.
             halves = (quants[:, ::2] << 4 | quants[:, 1::2]).to(torch.uint8)
             packed = torch._convert_weight_to_int4pack(halves, 8 if cols % 128 == 0 else 2)
-            self._multiply = torch._weight_int4pack_mm
         pair = torch.stack((scales, low + 8 * scales), -1)  # (rows, groups, 2)
-        self.register_buffer("values", packed)
-        self.register_buffer("scales", pair.transpose(0, 1).contiguous().to(torch.bfloat16))
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        super().__init__(packed, pair.transpose(0, 1).contiguous().to(torch.bfloat16), bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See :class:`Linear`; the activations are rounded to bfloat16."""
-        y = self._multiply(x.to(torch.bfloat16), self.values, _GROUP, self.scales)
-        return _finish(y, self.bias, x.dtype)
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        on_cpu = x.device.type == "cpu"
+        product = torch._weight_int4pack_mm_for_cpu if on_cpu else torch._weight_int4pack_mm
+        return product(x.to(torch.bfloat16), self.values, _GROUP, self.scales)
 
 
-class Float8(nn.Module):
+class Float8(_Packed):
     """Weights and activations in float8 (e4m3), with a scale for each output and each token."""
 
-    values: torch.Tensor
-    scales: torch.Tensor
-
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
         scales = weight.detach().float().abs().amax(-1, keepdim=True).clamp_min(1e-12)
         scales /= _FP8_LARGEST
-        self.register_buffer("values", (weight.detach() / scales).to(torch.float8_e4m3fn))
-        self.register_buffer("scales", scales.t().contiguous())
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        values = (weight.detach() / scales).to(torch.float8_e4m3fn)
+        super().__init__(values, scales.t().contiguous(), bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See :class:`Linear`."""
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
         scales = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-12) / _FP8_LARGEST
-        y = torch._scaled_mm(
+        return torch._scaled_mm(
             (x / scales).to(torch.float8_e4m3fn),
             self.values.t(),
             scale_a=scales,
             scale_b=self.scales,
             out_dtype=torch.bfloat16,
         )
-        return _finish(y, self.bias, x.dtype)
 
 
 class Part(nn.Module):
@@ -182,8 +184,3 @@ def check_fp8(device: torch.device) -> None:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
         name = torch.cuda.get_device_name(device)
         raise UserError(f"{name} does not compute in fp8, which came with Ada and Hopper cards")
-
-
-def _finish(y: torch.Tensor, bias: Any, dtype: torch.dtype) -> torch.Tensor:
-    y = y.to(dtype)
-    return y if bias is None else y + bias
