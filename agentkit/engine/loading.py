@@ -93,7 +93,7 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
         return dtype
     if dtype is not None and dtype != "auto" and dtype not in _QUANTISED:
         if dtype not in _DTYPES:
-            known = ", ".join((*_DTYPES, *_QUANTISED))
+            known = ", ".join((*_DTYPES, *_QUANTISED, "fastest"))
             raise UserError(f"dtype {dtype!r} is not known; use one of {known}")
         return _DTYPES[dtype]
     if device.type == "cuda":
@@ -123,7 +123,8 @@ def load_model(
         name_or_path: A hub id, a folder in transformers' form, or a ``.gguf`` file.
         device: ``cuda``, ``cpu``, ``mps``; the best there is if not given.
         dtype: ``bfloat16``, ``float16``, ``float32``, ``int8``, ``int4``, ``fp8``; what loses
-            nothing and is fast on the device if not given.
+            nothing and is fast on the device if not given. ``fastest`` takes the form that
+            decodes fastest, also one that loses something (:mod:`agentkit.engine.fastest`).
         revision: Branch, tag or commit, for hub ids.
 
     Raises:
@@ -131,6 +132,8 @@ def load_model(
         ModelLoadError: The model is not there, or cannot be read.
     """
     target = pick_device(device)
+    if dtype == "fastest":
+        dtype = _fastest(name_or_path, revision, target)
     computed = pick_dtype(dtype, target)
     if dtype in _QUANTISED and target.type not in (("cuda",) if dtype == "fp8" else _DEVICES):
         raise UserError(
@@ -158,6 +161,20 @@ def load_model(
         reason = why_not() or f"nothing but transformers runs {type(model).__name__} here"
         _log.warning("dtype %s cannot be had, as %s; using %s", dtype, reason, computed)
     return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
+
+
+def _fastest(name: str | Path, revision: str | None, device: torch.device) -> str:
+    source, options = _source(str(name), revision)
+    with quiet_transformers():
+        from transformers import AutoConfig
+
+        from agentkit.engine.fastest import fastest_form
+
+        try:
+            config = AutoConfig.from_pretrained(source, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelLoadError(_explain(str(name), error)) from error
+        return fastest_form(config, device, name=Path(name).name)
 
 
 def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> WeightForm | None:
