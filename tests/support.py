@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     GraniteMoeHybridConfig,
     GraniteMoeHybridForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -83,6 +87,46 @@ def granite_model(*, hybrid: bool, layers: int = 4) -> TransformersModel:
     model = GraniteMoeHybridForCausalLM(config).eval()
     name = "granite-random-hybrid" if hybrid else "granite-random"
     return TransformersModel.from_loaded(model, tokenizer, name=name)
+
+
+def small_model(kind: str, vocabulary: int = 320) -> Any:
+    """A model with random weights whose widths are multiples of 32.
+
+    Args:
+        kind: ``llama``, ``old_granite`` (before 4.0), ``granite`` or ``granite_hybrid``.
+        vocabulary: Tokens, for the first two.
+    """
+    if kind in ("granite", "granite_hybrid"):
+        return granite_model(hybrid=kind == "granite_hybrid").engine.model
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,
+        "max_position_embeddings": 8192,
+    }
+    if kind == "llama":  # with biases, untied, and heads that are not hidden / heads wide
+        config = LlamaConfig(**shape, attention_bias=True, head_dim=24, tie_word_embeddings=False)
+        return LlamaForCausalLM(config).eval()
+    multipliers = {"embedding_multiplier": 3.0, "residual_multiplier": 0.4, "logits_scaling": 2.0}
+    return GraniteForCausalLM(GraniteConfig(**shape, **multipliers)).eval()
+
+
+def random_ids(count: int, seed: int = 0) -> list[int]:
+    """Token ids below 300."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 300, (count,), generator=generator).tolist()
+
+
+@torch.inference_mode()
+def plain_logits(model: Any, tokens: list[int]) -> torch.Tensor:
+    """Logits after each token, read in one go by transformers."""
+    logits: torch.Tensor = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+    return logits
 
 
 def random_schema(rng: random.Random, depth: int = 2) -> dict[str, Any]:

@@ -21,7 +21,10 @@ from agentkit import (
     TransformersModel,
     UserMessage,
 )
+from agentkit.engine.eager.backend import EagerBackend
 from agentkit.models.base import generate
+from recording import Recorder
+from support import granite_tokenizer, small_model
 
 QUOTE = "The lighthouse keeper counted the ships that passed on the evening of the storm. "
 SYSTEM = SystemMessage("You look things up, and quote what you have found word for word. " * 3)
@@ -37,20 +40,40 @@ TOOL = ToolDefinition(
 TOKENS = 16
 
 
-@pytest.fixture
-def model(model: TransformersModel, tmp_path: Path) -> Iterator[TransformersModel]:
+MODELS = ["llama", "old_granite", "granite", "granite_hybrid"]
+BACKENDS = ["", "eager", "recorded"]
+
+
+@pytest.fixture(
+    params=[
+        *((model, backend) for model in MODELS for backend in BACKENDS),
+        *(pytest.param(("embedded", b), marks=pytest.mark.model) for b in BACKENDS[:2]),
+    ],
+    ids=lambda param: "-".join(filter(None, param)),
+)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TransformersModel]:
     """Batched, with lookup, its own store, and prefixes that another process has written."""
+    kind, backend = request.param
+    if kind in ("llama", "old_granite"):
+        tokenizer: Any = granite_tokenizer()
+        weights = small_model(kind, len(tokenizer))
+    else:
+        engine = request.getfixturevalue(kind).engine
+        weights, tokenizer = engine.model, engine.tokenizer
     for _ in range(2):
-        engine = model.engine
-        stored = TransformersModel.from_loaded(engine.model, engine.tokenizer, prefix_dir=tmp_path)
+        stored = TransformersModel.from_loaded(weights, tokenizer)
+        if backend:
+            static = {"static": True, "capture": Recorder()} if backend == "recorded" else {}
+            stored.engine.backend = EagerBackend(weights, **static)
+        stored.engine.keep_prefixes(tmp_path, max_bytes=1 << 30)
         if not list(tmp_path.iterdir()):
-            ask(stored, [request([SYSTEM, UserMessage("hi")])])
+            ask(stored, [make_request([SYSTEM, UserMessage("hi")])])
             stored.close()
     yield stored
     stored.close()
 
 
-def request(messages: Sequence[Message], **options: Any) -> ModelRequest:
+def make_request(messages: Sequence[Message], **options: Any) -> ModelRequest:
     options.setdefault("tool_choice", "none")
     options.setdefault("sampling", Sampling(max_tokens=TOKENS))
     return ModelRequest(messages=messages, tools=[TOOL], **options)
@@ -87,7 +110,7 @@ def test_all_features_together_change_no_token(model: TransformersModel) -> None
     call = ask(
         model,
         [
-            request(
+            make_request(
                 [SYSTEM, questions[1]],
                 tool_choice="look_up",
                 parallel_tool_calls=False,
@@ -106,7 +129,7 @@ def test_all_features_together_change_no_token(model: TransformersModel) -> None
     conversations = [after, *([SYSTEM, question] for question in questions)]
     expected = [reference(model, messages) for messages in conversations]
     for _ in range(2):  # at first afresh, then with everything known
-        answers = ask(model, [request(messages) for messages in conversations])
+        answers = ask(model, [make_request(messages) for messages in conversations])
         for answer, tokens in zip(answers, expected, strict=True):
             written = list(answer.generation.token_ids) if answer.generation else []
             # A turn with tools may not write a call or a result here, which generate() may.

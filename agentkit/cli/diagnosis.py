@@ -17,7 +17,15 @@ from agentkit.errors import AgentkitError
 
 __all__ = ["Finding", "examine"]
 
-_VARIABLES = ("AGENTKIT_MODEL", "AGENTKIT_EMBEDDER", "AGENTKIT_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
+_VARIABLES = (
+    "AGENTKIT_MODEL",
+    "AGENTKIT_EMBEDDER",
+    "AGENTKIT_CACHE",
+    "AGENTKIT_BACKEND",
+    "AGENTKIT_NATIVE",
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+)
 _PACKAGES = ("torch", "transformers", "llguidance", "faiss-cpu", "sentence-transformers")
 _GIGABYTE = 1e9
 _ROOM_FOR_A_MODEL = 4 * _GIGABYTE
@@ -111,8 +119,8 @@ def _compute() -> Iterator[Finding]:
         detail=f"{device.type} in {dtype} ({reasons[device.type]})",
         data={"device": device.type, "dtype": dtype, "cpu_capability": capability},
     )
-    if device.type == "cpu":
-        yield _native()
+    yield _decoding(device)
+    yield from _forms()
     threads = torch.get_num_threads()
     yield Finding(
         name="threads",
@@ -122,18 +130,43 @@ def _compute() -> Iterator[Finding]:
     )
 
 
-def _native() -> Finding:
-    from agentkit.engine.native.compiling import why_not
-    from agentkit.engine.native.library import library
+def _decoding(device: Any) -> Finding:
+    from agentkit.engine.choosing import expected_backend
 
-    if library() is not None:
-        return Finding(name="native decoding", status="ok", detail="compiled for this machine")
+    try:
+        backend, reason = expected_backend(device)
+    except AgentkitError as error:
+        return Finding(
+            name="decoding", status="warning", detail=str(error), fix="unset AGENTKIT_BACKEND"
+        )
+    how = {
+        "native": "compiled code",
+        "eager": "a hand-laid pass in torch",
+        "transformers": "transformers' own forward",
+    }
+    detail = f"by {how[backend]} ({reason})"
+    slow = backend != "native" and device.type == "cpu"
     return Finding(
-        name="native decoding",
-        status="optional",
-        detail=f"not there: {why_not()}; tokens are decoded by torch, several times as slowly",
-        fix="install a C compiler, for example gcc",
+        name="decoding",
+        status="optional" if slow else "ok",
+        detail=f"{detail}, several times as slow as compiled code" if slow else detail,
+        fix="install a C compiler, for example gcc" if slow else "",
+        data={"backend": backend, "reason": reason},
     )
+
+
+def _forms() -> Iterator[Finding]:
+    """What ``dtype="fastest"`` has found out."""
+    from agentkit.engine.fastest import known_verdicts
+
+    for verdict in known_verdicts():
+        figures = ", ".join(f"{form} {ms:.1f} ms" for form, ms in verdict.milliseconds.items())
+        yield Finding(
+            name="fastest dtype",
+            status="ok",
+            detail=f"{verdict.form} for {verdict.model} on {verdict.device} ({figures})",
+            data={"model": verdict.model, "form": verdict.form, **verdict.milliseconds},
+        )
 
 
 def _gpu_name(torch: Any) -> str:

@@ -14,9 +14,9 @@ import torch
 
 from agentkit.chat_format import ChatFormat, PromptFormat
 from agentkit.engine.backend import Backend, DraftCost
+from agentkit.engine.choosing import pick_backend
 from agentkit.engine.grammar import GrammarCompiler
 from agentkit.engine.kv_cache import CacheStore, KVCache, kv_bytes_per_token
-from agentkit.engine.native.backend import pick_backend
 from agentkit.engine.prefixes import PrefixStore, model_identity
 from agentkit.engine.sequence import Read
 from agentkit.engine.stable_prefix import StablePrefix

@@ -23,6 +23,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self) -> None:
         self._storage: tuple[torch.Tensor, torch.Tensor] | None = None
         self._length = 0
+        self._lent = False  # The storage is part of somebody's, who counts it.
         self.expected = 0
         """Tokens that will come, as far as is known; no more room is taken ahead than for them."""
         super().__init__()
@@ -81,6 +82,17 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Forget everything past the first ``length`` tokens; the storage stays."""
         self._length = min(self._length, length)
 
+    def move(self, storage: tuple[torch.Tensor, torch.Tensor], *, lent: bool) -> None:
+        """Copy what is held into other storage, and go on there.
+
+        Args:
+            storage: Keys and values, with room for what is held.
+            lent: The storage is part of a larger one.
+        """
+        for new, old in zip(storage, self._storage or (), strict=False):
+            new[..., : self._length, :] = old[..., : self._length, :]
+        self._storage, self._lent = storage, lent
+
     def fork(self, length: int, expected: int) -> _GrowingLayer:
         """A layer of its own with a copy of the first ``length`` tokens."""
         layer = _GrowingLayer()
@@ -92,17 +104,16 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
-        return sum(store.nbytes for store in self._storage or ())
+        held = (self.keys, self.values) if self._lent else self._storage or ()
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def _grow(self, like: tuple[torch.Tensor, torch.Tensor], needed: int) -> None:
         capacity = max(256, 2 * needed)
         if needed <= self.expected:
             capacity = min(capacity, self.expected)
         self.device, self.dtype, self.is_initialized = like[0].device, like[0].dtype, True
-        grown = tuple(s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in like)
-        for new, old in zip(grown, self._storage or (), strict=False):
-            new[..., : self._length, :] = old[..., : self._length, :]
-        self._storage = (grown[0], grown[1])
+        keys, values = (s.new_empty((*s.shape[:-2], capacity, s.shape[-1])) for s in like)
+        self.move((keys, values), lent=False)
 
 
 class KVCache:
@@ -225,7 +236,7 @@ class KVCache:
         other.state.layers = [
             layer.fork(keep, max(expected, keep))
             if isinstance(layer, _GrowingLayer)
-            else copy.deepcopy(layer)
+            else _copied(layer)
             for layer in self.state.layers
         ]
         return other
@@ -328,6 +339,18 @@ def kv_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     return int(layers * 2 * (getattr(config, "num_key_value_heads", None) or heads) * width) * (
         dtype.itemsize
     )
+
+
+def _copied(layer: Any) -> Any:
+    """A copy of a recurrent layer; of a larger tensor no more than its part."""
+    if hasattr(layer, "keys") or not hasattr(layer, "conv_states"):
+        return copy.deepcopy(layer)
+    other = copy.copy(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, dict):
+            states = {k: v.clone() if torch.is_tensor(v) else v for k, v in value.items()}
+            setattr(other, name, states)
+    return other
 
 
 def _covers(cache: KVCache, other: KVCache) -> bool:

@@ -12,6 +12,9 @@ from typing import Any, cast
 
 import torch
 
+from agentkit.engine.choosing import expected_backend, may_be_native
+from agentkit.engine.eager.model import quantize_model
+from agentkit.engine.eager.weights import TorchForm
 from agentkit.engine.native.compiling import why_not
 from agentkit.engine.native.library import library
 from agentkit.engine.native.model import is_supported
@@ -29,7 +32,8 @@ _DTYPES = {
     "float16": torch.float16,
 }
 _PACKED = ("int8", "int4")
-
+_DEVICES = ("cpu", "cuda")
+_QUANTISED = (*_PACKED, "fp8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class LoadedModel:
     dtype: torch.dtype
     """The type it computes in, which is also its KV cache's."""
     form: str = "float32"
-    """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``."""
+    """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``,
+    ``fp8``."""
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -75,16 +80,17 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     On a CPU bfloat16 pays only with AVX-512 or better: without it a matrix product in bfloat16
     takes several times as long as in float32.
 
-    ``int8`` and ``int4`` say how weights are held; what is computed in goes by the device.
+    ``int8``, ``int4`` and ``fp8`` say how weights are held; what is computed in goes by the
+    device.
 
     Raises:
         UserError: The name is unknown.
     """
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype is not None and dtype != "auto" and dtype not in _PACKED:
+    if dtype is not None and dtype != "auto" and dtype not in _QUANTISED:
         if dtype not in _DTYPES:
-            known = ", ".join((*_DTYPES, *_PACKED))
+            known = ", ".join((*_DTYPES, *_QUANTISED, "fastest"))
             raise UserError(f"dtype {dtype!r} is not known; use one of {known}")
         return _DTYPES[dtype]
     if device.type == "cuda":
@@ -107,13 +113,15 @@ def load_model(
     On a CPU, where the native library serves, weights are held as they are stored and unpacked
     as they are used: ``bfloat16`` for most models of the hub, ``int8`` for the embedded one.
     Activations are float32 then, and nothing is lost. ``int8`` and ``int4`` can be asked for by
-    name, which rounds the weights further.
+    name, which rounds the weights further; so they can be, and ``fp8``, where torch's own kernels
+    have them (:mod:`agentkit.engine.eager.weights`), which also round activations.
 
     Args:
         name_or_path: A hub id, a folder in transformers' form, or a ``.gguf`` file.
         device: ``cuda``, ``cpu``, ``mps``; the best there is if not given.
-        dtype: ``bfloat16``, ``float16``, ``float32``, ``int8``, ``int4``; what loses nothing and
-            is fast on the device if not given.
+        dtype: ``bfloat16``, ``float16``, ``float32``, ``int8``, ``int4``, ``fp8``; what loses
+            nothing and is fast on the device if not given. ``fastest`` takes the form that
+            decodes fastest, also one that loses something (:mod:`agentkit.engine.fastest`).
         revision: Branch, tag or commit, for hub ids.
 
     Raises:
@@ -121,13 +129,15 @@ def load_model(
         ModelLoadError: The model is not there, or cannot be read.
     """
     target = pick_device(device)
+    if dtype == "fastest":
+        dtype = _fastest(name_or_path, revision, target)
     computed = pick_dtype(dtype, target)
-    if dtype in _PACKED and target.type != "cpu":
+    if dtype in _QUANTISED and target.type not in (("cuda",) if dtype == "fp8" else _DEVICES):
         raise UserError(
-            f"dtype {dtype!r} is for CPUs; on {target.type} use 'bfloat16' or 'float16'"
+            f"dtype {dtype!r} is not for {target.type}; use 'bfloat16', 'float16' or 'float32'"
         )
     # The library is compiled, where that has not been done yet, while the model is read.
-    native = target.type == "cpu" and computed != torch.float16
+    native = may_be_native(target) and computed != torch.float16
     with ThreadPoolExecutor(1) as pool:
         compiled = pool.submit(library) if native else None
         as_stored = native and dtype not in (torch.float32, "float32")
@@ -140,15 +150,33 @@ def load_model(
         ready = load_packed(file) if file.is_file() else None
         pack_model(model, form, ready=ready)
         return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
-    if dtype in _PACKED:
-        _log.warning("dtype %s cannot be had, as %s; using %s", dtype, why_not(), computed)
     model = model.to(device=target, dtype=computed).eval()
+    if dtype in _QUANTISED:
+        if expected_backend(target)[0] == "eager" and is_supported(model):
+            quantize_model(model, cast(TorchForm, dtype))
+            return LoadedModel(model, tokenizer, target, computed, cast(str, dtype))
+        reason = why_not() or f"nothing but transformers runs {type(model).__name__} here"
+        _log.warning("dtype %s cannot be had, as %s; using %s", dtype, reason, computed)
     return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
 
 
 def packed_file(form: str) -> str:
     """In a model's folder: its weights in this form, which are as good as those beside them."""
     return f"packed-{form}.safetensors"
+
+
+def _fastest(name: str | Path, revision: str | None, device: torch.device) -> str:
+    source, options = _source(str(name), revision)
+    with quiet_transformers():
+        from transformers import AutoConfig
+
+        from agentkit.engine.fastest import fastest_form
+
+        try:
+            config = AutoConfig.from_pretrained(source, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelLoadError(_explain(str(name), error)) from error
+        return fastest_form(config, device, name=Path(name).name)
 
 
 def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> WeightForm | None:

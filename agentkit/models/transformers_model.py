@@ -43,8 +43,9 @@ class TransformersModel:
             form, a ``.gguf`` file, or ``embedded``. If not given, see
             :func:`agentkit.models.defaults.default_model_name`.
         device: ``cuda``, ``cpu`` or ``mps``; the best there is if not given.
-        dtype: ``bfloat16``, ``float16``, ``float32``, or on a CPU ``int8`` or ``int4`` for packed
-            weights; what loses nothing and is fast on the device if not given.
+        dtype: ``bfloat16``, ``float16``, ``float32``, or ``int8`` or ``int4`` for packed weights
+            (and ``fp8`` on cards that have it); what loses nothing and is fast on the device if
+            not given. ``fastest`` measures once which form decodes fastest, loss or not.
         chat_format: How conversations become prompts; found from the tokenizer if not given.
         cache_bytes: What the KV caches of past conversations may occupy, in bytes.
         revision: Branch, tag or commit of a hub model.

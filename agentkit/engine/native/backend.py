@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from agentkit.engine.backend import Backend, DraftCost, Row, TransformersBackend
+from agentkit.engine.backend import Backend, DraftCost, Row
 from agentkit.engine.kv_cache import KVCache
-from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Batch, Library, library
-from agentkit.engine.native.model import NativeModel, Unsupported
+from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Batch, Library
+from agentkit.engine.native.model import NativeModel
 
-__all__ = ["NativeBackend", "pick_backend"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["NativeBackend"]
 
 # What each token more adds to a pass that reads one, as measured with SmolLM2-135M on two cores:
 # the less there is to fetch of the weights, the more the arithmetic counts.
 _TOKEN_COST = {F32: 0.06, BF16: 0.22, Q8_0: 0.3, Q4_1: 0.42}
-
-
-def pick_backend(model: Any) -> Backend:
-    """The fastest way there is to run a model of transformers."""
-    plain = TransformersBackend(model)
-    if next(model.parameters()).device.type != "cpu" or (lib := library()) is None:
-        return plain
-    try:
-        return NativeBackend(NativeModel(model), lib, prefill=plain)
-    except Unsupported as reason:
-        _log.info("no native decoding for %s: it has %s", type(model).__name__, reason)
-        return plain
 
 
 class NativeBackend:

@@ -11,7 +11,7 @@ from torch import nn
 from agentkit.engine.native.library import BF16, F32, Layer, Matrix, Model
 from agentkit.engine.native.weights import PackedEmbedding, PackedLinear, PackedWeight
 
-__all__ = ["NativeModel", "Unsupported", "is_supported"]
+__all__ = ["NativeModel", "Unsupported", "check_kind", "is_supported"]
 
 _ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -23,7 +23,7 @@ _ARCHITECTURES = (
 def is_supported(model: Any) -> bool:
     """Whether a model of transformers, packed or not, can be run natively."""
     try:
-        _check_kind(model)
+        check_kind(model)
     except Unsupported:
         return False
     return True
@@ -45,7 +45,7 @@ class NativeModel:
     """
 
     def __init__(self, model: Any) -> None:
-        _check_kind(model)
+        check_kind(model)
         config = model.config
         self._kept: list[torch.Tensor] = []
         self._model = model
@@ -175,7 +175,7 @@ class NativeModel:
         return _as_it_is(module.weight).matrix()
 
 
-def _check_kind(model: Any) -> None:
+def check_kind(model: Any) -> None:
     """Look at what can be told without the weights."""
     config = model.config
     _check(type(model).__name__ in _ARCHITECTURES, f"architecture {type(model).__name__}")
