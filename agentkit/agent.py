@@ -32,11 +32,13 @@ from agentkit.settings import RunSettings
 from agentkit.tool_execution import ToolSet
 from agentkit.tool_selection import ToolSelection, ToolSelector
 from agentkit.tools import Tool
+from agentkit.tracing.current import read_setting
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from agentkit.langchain.agent_runnable import AgentRunnable
+    from agentkit.tracing import Tracing
 
 __all__ = ["Agent", "History", "Prompt", "as_tool"]
 
@@ -81,6 +83,9 @@ class Agent:
             more with a method ``secrets()``.
         tool_selection: Picks the tools that are shown to the model, where there are many; see
             :class:`~agentkit.ToolSelector`.
+        tracing: OpenTelemetry spans and metrics of each run: ``True`` with the program's own
+            providers, a :class:`~agentkit.tracing.Tracing` for others; ``False`` for none, also
+            where :func:`agentkit.tracing.instrument` traces every agent.
         name: What the agent is called, in logs and as a tool.
 
     Raises:
@@ -116,6 +121,7 @@ class Agent:
         audit: AuditSink | None = None,
         redact: Secrets | Iterable[str] | None = None,
         tool_selection: ToolSelection | None = None,
+        tracing: Tracing | bool | None = None,
         name: str = "agent",
     ) -> None:
         if retrieval not in ("documents", "tool"):
@@ -153,6 +159,7 @@ class Agent:
             secrets=as_secrets(redact),
             tool_selection=tool_selection,
             agent_name=name,
+            tracing=read_setting(tracing),
         )
         self._settings.check_tool_choice(tool_choice)
 

@@ -7,7 +7,8 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval
 from agentkit.errors import (
@@ -29,7 +30,11 @@ from agentkit.settings import RunSettings
 from agentkit.step import Step
 from agentkit.tool_execution import ToolExecutor
 from agentkit.tools import ToolDefinition
+from agentkit.tracing.current import tracing_for
 from agentkit.turn_calls import CallServices, tool_messages
+
+if TYPE_CHECKING:
+    from agentkit.tracing.spans import RunSpan
 
 __all__ = ["Run", "RunSettings"]
 
@@ -84,6 +89,7 @@ class Run:
         self._earlier_seconds = 0.0
         self._answers: Mapping[str, Approval] | None = None
         self._paused = False
+        self._trace: RunSpan | None = None
 
     @classmethod
     def resumed(
@@ -133,6 +139,21 @@ class Run:
         Args:
             emit: Told of every event but the last, which is the result.
         """
+        tracing = tracing_for(self._settings.tracing)
+        if tracing is None:
+            return await self._execute(emit)
+        with tracing.run(
+            agent=self._settings.agent_name,
+            model=self._model,
+            run_id=self._id,
+            redact=self._redact,
+            earlier_steps=len(self._steps),
+        ) as self._trace:
+            result = await self._execute(self._trace.watch(emit))
+            self._trace.finished(result)
+            return result
+
+    async def _execute(self, emit: Callable[[Event], None]) -> RunResult:
         limits = self._settings.limits
         self._begin = time.perf_counter()
         failure: Exception
@@ -209,6 +230,7 @@ class Run:
             run_id=self._id,
             agent=settings.agent_name,
             emit=emit,
+            trace=self._trace,
         )
 
     async def _search(self, emit: Callable[[Event], None]) -> None:
@@ -218,8 +240,13 @@ class Run:
         if retriever is None or not query:
             return
         begin = time.perf_counter()
-        found = await retrieve_conversation(retriever, self._messages, top_k=self._settings.top_k)
-        hits = self._redact(found)
+        with nullcontext() if self._trace is None else self._trace.search(query) as tell:
+            found = await retrieve_conversation(
+                retriever, self._messages, top_k=self._settings.top_k
+            )
+            hits = self._redact(found)
+            if tell is not None:
+                tell(hits)
         record = RetrievalRecord(query=query, hits=tuple(hits), seconds=time.perf_counter() - begin)
         self._retrievals.append(record)
         self._documents += [hit.document for hit in hits]

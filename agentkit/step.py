@@ -158,6 +158,8 @@ class Step:
     async def _ask(self, request: ModelRequest) -> ModelResponse | CallParsed:
         """Read the turn to its end, or to a call that is to be written anew."""
         stream = self._model.stream(request)
+        if self._services.trace is not None:
+            stream = self._services.trace.model_turn(request, stream)
         emit: Callable[[Event], None] = self._services.emit
         try:
             async for event in stream:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval, ApprovalPolicy
 from agentkit.audit import AuditRecord, AuditSink, write_audit
@@ -19,6 +19,9 @@ from agentkit.redaction import Redactor
 from agentkit.result import CallRecord
 from agentkit.tool_execution import ReadyCall, ToolExecutor
 from agentkit.tools import ToolContext
+
+if TYPE_CHECKING:
+    from agentkit.tracing.spans import RunSpan
 
 __all__ = ["CallServices", "TurnCalls", "tool_messages"]
 
@@ -50,6 +53,8 @@ class CallServices:
     """Name of the agent, for the audit."""
     emit: Callable[[Event], None]
     """Is told what happens."""
+    trace: RunSpan | None = None
+    """Opens spans, if the run is traced."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while somebody is asked: one question at a time, in the order of the calls."""
 
@@ -210,13 +215,22 @@ class TurnCalls:
         services.emit(ToolCallStarted(services.redact(ready.call)))
         entry.begin = time.perf_counter()
         try:
-            record = await services.executor.call(ready, entry.context)
+            record = await self._call(ready, entry.context)
         finally:
             entry.end = time.perf_counter()
         if edited is not None:
             given = json.dumps(ready.call.arguments, ensure_ascii=False, default=str)
             note = f"(The user changed the arguments to {given}.)\n"
             record = replace(record, observation=note + record.observation)
+        return record
+
+    async def _call(self, ready: ReadyCall, context: ToolContext) -> CallRecord:
+        services = self._services
+        if services.trace is None:
+            return await services.executor.call(ready, context)
+        with services.trace.tool_call(ready, self._step) as over:
+            record = await services.executor.call(ready, context)
+            over(record)
         return record
 
     async def _ask(self, entry: _Entry) -> Approval:
