@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit.cli.ask import ask
+from agentkit.cli.batch import batch
 from agentkit.cli.chat import chat
 from agentkit.cli.console import prepare_streams
 from agentkit.cli.doctor import doctor
@@ -32,7 +33,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, index, prompt, trace, mcp_serve, doctor):
+for command in (chat, ask, batch, index, prompt, trace, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 
