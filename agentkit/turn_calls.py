@@ -21,13 +21,15 @@ from agentkit.tool_execution import ReadyCall, ToolExecutor
 from agentkit.tools import ToolContext
 
 if TYPE_CHECKING:
+    from agentkit.journal import RunJournal
     from agentkit.tracing.spans import RunSpan
 
-__all__ = ["CallServices", "TurnCalls", "tool_messages"]
+__all__ = ["UNDECIDED", "CallServices", "TurnCalls", "tool_messages"]
 
 _PENDING = "Error: this call waits for approval and has not run."
 _CANCELLED = "Error: the run ended before this call did."
-_UNDECIDED = Approval(decision="ask", by="")
+UNDECIDED = Approval(decision="ask", by="")
+"""Nobody has been asked yet."""
 
 
 def tool_messages(records: Iterable[CallRecord]) -> list[ToolMessage]:
@@ -55,6 +57,8 @@ class CallServices:
     """Is told what happens."""
     trace: RunSpan | None = None
     """Opens spans, if the run is traced."""
+    journal: RunJournal | None = None
+    """Writes down what happens, if the run is kept."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while somebody is asked: one question at a time, in the order of the calls."""
 
@@ -74,7 +78,7 @@ class CallServices:
         """
         if self.audit is None:
             return
-        asked = approval is not None and approval is not _UNDECIDED
+        asked = approval is not None and approval is not UNDECIDED
         entry = AuditRecord(
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             run_id=self.run_id,
@@ -102,7 +106,7 @@ class _Entry:
     def __init__(self, ready: ReadyCall, context: ToolContext, approval: Approval | None) -> None:
         self.ready = ready
         self.context = context
-        self.approval = approval or _UNDECIDED
+        self.approval = approval or UNDECIDED
         self.record: CallRecord | None = None
         self.begin: float | None = None
         self.end: float | None = None
@@ -191,13 +195,15 @@ class TurnCalls:
             )
             entry.record = self._services.redact(failed)
             await self._services.audit_call(entry.record, step=self._step, approval=entry.approval)
+            if self._services.journal is not None:
+                await self._services.journal.call_finished(self._step, entry.record)
             raise
         entry.record = self._services.redact(record)
         await self._report(entry.record, entry.approval)
 
     async def _result(self, entry: _Entry) -> CallRecord:
         services, ready, edited = self._services, entry.ready, entry.approval.arguments
-        if entry.approval is _UNDECIDED:
+        if entry.approval is UNDECIDED:
             at_once = services.policy.at_once(ready.tool)
             if at_once is None or not self._overlap:
                 await self._written.wait()
@@ -212,6 +218,8 @@ class TurnCalls:
             why = f": {entry.approval.reason}" if entry.approval.reason else ""
             text = f"Error: this call was not allowed{why}. Go on without it."
             return _without_running(ready, "denied", text)
+        if services.journal is not None:
+            await services.journal.call_started(self._step, services.redact(ready.call))
         services.emit(ToolCallStarted(services.redact(ready.call)))
         entry.begin = time.perf_counter()
         try:
@@ -245,6 +253,9 @@ class TurnCalls:
 
     async def _report(self, record: CallRecord, approval: Approval | None) -> None:
         await self._services.audit_call(record, step=self._step, approval=approval)
+        # A call that waits has not come to an end.
+        if self._services.journal is not None and record.status != "pending":
+            await self._services.journal.call_finished(self._step, record)
         self._services.emit(ToolResult(record))
 
     def _cut_off(self, entry: _Entry) -> CallRecord:

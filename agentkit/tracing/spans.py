@@ -54,6 +54,7 @@ class RunSpan:
         run_id: Of the run.
         redact: Blots out secrets.
         earlier_steps: Steps that an earlier part of the run took.
+        conversation: That the run belongs to; that of the context if not given.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RunSpan:
         run_id: str,
         redact: Redactor,
         earlier_steps: int,
+        conversation: str = "",
     ) -> None:
         self._tracing = tracing
         self._agent = agent
@@ -74,7 +76,7 @@ class RunSpan:
             "gen_ai.provider.name": str(self._service or "agentkit"),
             "gen_ai.request.model": model.name,
         }
-        self._conversation = conversation_id()
+        self._conversation = conversation or conversation_id()
         self._span = self._open(
             f"invoke_agent {agent}",
             "invoke_agent",

@@ -119,7 +119,14 @@ class Tracing:
 
     @contextmanager
     def run(
-        self, *, agent: str, model: Any, run_id: str, redact: Redactor, earlier_steps: int
+        self,
+        *,
+        agent: str,
+        model: Any,
+        run_id: str,
+        redact: Redactor,
+        earlier_steps: int,
+        conversation: str = "",
     ) -> Iterator[RunSpan]:
         """A span around a run.
 
@@ -129,9 +136,10 @@ class Tracing:
             run_id: Of the run.
             redact: Blots out secrets in what is captured.
             earlier_steps: Steps of a part of the run before this one, traced there.
+            conversation: That the run belongs to, if it knows.
         """
         from agentkit.tracing.spans import RunSpan
 
-        span = RunSpan(self, agent, model, run_id, redact, earlier_steps)
+        span = RunSpan(self, agent, model, run_id, redact, earlier_steps, conversation)
         with span.current():
             yield span
