@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.approvals import ApprovalPolicy
 from agentkit.audit import AuditSink
@@ -14,6 +14,9 @@ from agentkit.redaction import Secrets
 from agentkit.retrieval import Retriever
 from agentkit.tool_execution import ToolSet
 from agentkit.tool_selection import ToolSelection
+
+if TYPE_CHECKING:
+    from agentkit.tracing.tracer import Tracing
 
 __all__ = ["RunSettings"]
 
@@ -56,6 +59,8 @@ class RunSettings:
     """Picks the tools that the prompts show."""
     agent_name: str
     """Who runs, for the audit log."""
+    tracing: Tracing | bool | None = None
+    """As :func:`agentkit.tracing.current.read_setting` gives it."""
 
     def replace(self, **changes: Any) -> RunSettings:
         """The settings with those changes that are not None."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit.cli.ask import ask
+from agentkit.cli.batch import batch
 from agentkit.cli.chat import chat
 from agentkit.cli.console import prepare_streams
 from agentkit.cli.doctor import doctor
@@ -16,6 +17,7 @@ from agentkit.cli.failures import DEBUG_VARIABLE
 from agentkit.cli.index import index
 from agentkit.cli.mcp_serve import mcp_serve
 from agentkit.cli.prompt import prompt
+from agentkit.cli.trace import trace
 
 __all__ = ["app"]
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, index, prompt, mcp_serve, doctor):
+for command in (chat, ask, batch, index, prompt, trace, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 

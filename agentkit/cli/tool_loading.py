@@ -16,7 +16,7 @@ from typing import Any
 from agentkit.errors import AgentkitError, UserError
 from agentkit.tools import Tool
 
-__all__ = ["load_tools"]
+__all__ = ["import_module", "load_tools"]
 
 
 def load_tools(specs: Iterable[str]) -> list[Any]:
@@ -42,13 +42,22 @@ def load_tools(specs: Iterable[str]) -> list[Any]:
             raise UserError(
                 f"--tools {spec!r}: give a module, or a module and a name as in my_tools:add"
             )
-        module = _import(module_name)
+        module = import_module(module_name)
         found = [_find(module, module_name, name)] if name else _all_tools(module, module_name)
         tools.update((id(tool), tool) for tool in found)
     return list(tools.values())
 
 
-def _import(name: str) -> ModuleType:
+def import_module(name: str, option: str = "--tools") -> ModuleType:
+    """Import a module as ``python -m`` would find it, or a ``.py`` file.
+
+    Args:
+        name: Of the module, or the file's path.
+        option: What to call it in errors.
+
+    Raises:
+        UserError: There is none, or importing it fails.
+    """
     # As ``python -m`` does; the installed command would only look beside itself.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -58,19 +67,19 @@ def _import(name: str) -> ModuleType:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
             raise UserError(
-                f"--tools: there is no module {missing!r}, neither in the current directory nor "
+                f"{option}: there is no module {missing!r}, neither in the current directory nor "
                 "installed"
             ) from error
         raise UserError(
-            f"--tools: module {name!r} needs the module {missing!r}, which is not installed"
+            f"{option}: module {name!r} needs the module {missing!r}, which is not installed"
         ) from error
     except AgentkitError as error:
         # Such as a SchemaError of @tool, which says what to change.
-        raise UserError(f"--tools: module {name!r}: {error}") from error
+        raise UserError(f"{option}: module {name!r}: {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"--tools: module {name!r} fails when it is imported: {type(error).__name__}: {error} "
+            f"{option}: module {name!r} fails when it is imported: {type(error).__name__}: {error} "
             f"({Path(where.filename).name}, line {where.lineno})"
         ) from error
 

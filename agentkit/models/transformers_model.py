@@ -139,6 +139,11 @@ class TransformersModel:
         return EMBEDDED_NAMES.get(self._source, self._source)
 
     @property
+    def max_batch(self) -> int:
+        """Turns that are written at once."""
+        return self._max_batch
+
+    @property
     def engine(self) -> InferenceEngine:
         """The engine that runs the model; loads it if need be."""
         self._check_open()
