@@ -161,6 +161,11 @@ class Agent:
         """The agent's tools."""
         return self._settings.tools
 
+    @property
+    def sampling(self) -> Sampling:
+        """How the agent's model chooses tokens, where a run does not say otherwise."""
+        return self._settings.sampling
+
     async def run(
         self,
         prompt: Prompt,
