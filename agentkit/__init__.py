@@ -24,9 +24,13 @@ if TYPE_CHECKING:
         LimitExceededError,
         MessageError,
         MissingExtraError,
+        ModelAccessError,
         ModelBehaviorError,
+        ModelConnectionError,
         ModelError,
         ModelLoadError,
+        ModelNotFoundError,
+        ModelServerError,
         RetrievalError,
         RunError,
         SchemaError,
@@ -73,6 +77,7 @@ if TYPE_CHECKING:
     from agentkit.models.transformers_model import TransformersModel
     from agentkit.parsing import ParsedCall, ToolCallParser, parse_output
     from agentkit.redaction import Secrets
+    from agentkit.remote.model import OpenAIModel
     from agentkit.result import (
         CallRecord,
         RetrievalRecord,
@@ -100,8 +105,9 @@ _MODULES = {
     "agentkit.chat_format": "CHATML GRANITE ChatFormat PromptBuilder",
     "agentkit.errors": (
         "AgentkitError AuditError ContextLengthError IndexFormatError InvalidToolCallError "
-        "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
-        "ModelLoadError RetrievalError RunError SchemaError ScriptError ToolError "
+        "LimitExceededError MessageError MissingExtraError ModelAccessError ModelBehaviorError "
+        "ModelConnectionError ModelError ModelLoadError ModelNotFoundError ModelServerError "
+        "RetrievalError RunError SchemaError ScriptError ToolError "
         "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
@@ -117,6 +123,7 @@ _MODULES = {
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
     "agentkit.redaction": "Secrets",
+    "agentkit.remote.model": "OpenAIModel",
     "agentkit.result": "CallRecord RetrievalRecord RewindRecord RunResult StepRecord",
     "agentkit.retrieval": "ConversationRetriever Document Retriever RetrieverTool ScoredDocument",
     "agentkit.tokenizer_template": "TokenizerTemplate",
@@ -161,11 +168,16 @@ __all__ = [
     "MessageError",
     "MissingExtraError",
     "Model",
+    "ModelAccessError",
     "ModelBehaviorError",
+    "ModelConnectionError",
     "ModelError",
     "ModelLoadError",
+    "ModelNotFoundError",
     "ModelRequest",
     "ModelResponse",
+    "ModelServerError",
+    "OpenAIModel",
     "ParsedCall",
     "PromptBuilder",
     "Retrieval",

@@ -47,7 +47,8 @@ class Agent:
 
     Args:
         model: A model, or what :class:`agentkit.TransformersModel` takes: a hub id, a folder, a
-            ``.gguf`` file, ``embedded``. If not given: what the environment variable
+            ``.gguf`` file, ``embedded``; or a server's address, as
+            :class:`agentkit.OpenAIModel` takes it. If not given: what the environment variable
             ``AGENTKIT_MODEL`` names, or a Granite model in the hub's cache, or the embedded one.
         tools: What the model may call: tools, or plain functions, which are made into tools.
         retriever: Where documents are searched for.

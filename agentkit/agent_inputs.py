@@ -38,12 +38,12 @@ def as_model(model: Model | str | Path | None) -> Model:
         return model
     if model is not None and not isinstance(model, str | Path):
         raise UserError(
-            f"model is {model!r:.100}; pass a hub id, a path, 'embedded', or a Model such as "
-            "TransformersModel"
+            f"model is {model!r:.100}; pass a hub id, a path, 'embedded', a server's address, or "
+            "a Model such as TransformersModel"
         )
-    from agentkit.models.transformers_model import TransformersModel
+    from agentkit.models.naming import named_model
 
-    return TransformersModel(model)
+    return named_model(model)
 
 
 def as_schema(schema: Mapping[str, Any] | type | None) -> Mapping[str, Any] | None:
