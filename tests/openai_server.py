@@ -73,9 +73,7 @@ async def fake_server() -> AsyncIterator[FakeServer]:
         server.close()
 
 
-def reply(
-    status: int, body: Any, kind: str = "application/json", headers: str = ""
-) -> Behaviour:
+def reply(status: int, body: Any, kind: str = "application/json", headers: str = "") -> Behaviour:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def behave(writer: asyncio.StreamWriter) -> None:

@@ -113,8 +113,11 @@ async def test_servers_that_number_no_calls(server):
         return chunk({"tool_calls": [{"function": function, **more}]})
 
     server.replies += [
-        stream(part("add", '{"a": 1}', index=0, id="x"), part("say", "{}", index=0, id="y"),
-               chunk(finish="stop")),
+        stream(
+            part("add", '{"a": 1}', index=0, id="x"),
+            part("say", "{}", index=0, id="y"),
+            chunk(finish="stop"),
+        ),
         stream(part("add", {"a": 1}), part("say", ""), chunk(finish="tool_calls")),
     ]
     model = OpenAIModel(server.url, "tiny")
@@ -154,8 +157,15 @@ async def test_sampling_is_sent_and_logprobs_are_read(server):
         stream(chunk({"content": "3"}, "stop", logprobs={"content": [score]}, stop_reason="END"))
     )
     sampling = Sampling(
-        max_tokens=9, temperature=0.5, top_k=4, top_p=0.9, min_p=0.1, repetition_penalty=1.1,
-        seed=7, stop=("END",), logprobs=2,
+        max_tokens=9,
+        temperature=0.5,
+        top_k=4,
+        top_p=0.9,
+        min_p=0.1,
+        repetition_penalty=1.1,
+        seed=7,
+        stop=("END",),
+        logprobs=2,
     )
     model = OpenAIModel(
         server.url, "tiny", extra_body={"user": "me"}, max_tokens_field="max_completion_tokens"
@@ -181,8 +191,11 @@ async def test_tool_choices_and_documents(server):
         await generate(
             model,
             ModelRequest(
-                messages=[SystemMessage("Be brief."), *ASK], tools=[ADD], tool_choice=choice,
-                parallel_tool_calls=False, documents=[document],
+                messages=[SystemMessage("Be brief."), *ASK],
+                tools=[ADD],
+                tool_choice=choice,
+                parallel_tool_calls=False,
+                documents=[document],
             ),
         )
     choices = [body["tool_choice"] for body in server.bodies]
@@ -265,8 +278,13 @@ async def test_the_only_model_of_a_server_needs_no_name(server):
 async def test_a_server_that_does_not_stream(server):
     message = {"role": "assistant", "content": "Whole."}
     server.replies.append(
-        reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                    "usage": usage(3, 2)["usage"]})
+        reply(
+            200,
+            {
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": usage(3, 2)["usage"],
+            },
+        )
     )
     response = await generate(OpenAIModel(server.url, "tiny"), ModelRequest(messages=ASK))
     assert (response.text, response.usage.sampled_tokens) == ("Whole.", 2)

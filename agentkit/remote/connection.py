@@ -47,6 +47,8 @@ class Connection:
     """Sent as a bearer token."""
     key_variable: str
     """Where a key is looked for; for errors."""
+    timeout: float
+    """Seconds that the server may be silent."""
     attempts: int
     """How often a request is tried."""
     max_wait: float
@@ -110,8 +112,10 @@ class Connection:
         url = f"{self.base_url}/chat/completions"
         try:
             request = client.build_request("POST", url, json=body, headers=self._headers())
-            response = await client.send(request, stream=True, follow_redirects=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # httpx counts the time between two pieces, and headers may come in small ones.
+            async with self._in_time():
+                response = await client.send(request, stream=True, follow_redirects=False)
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise Passing(connection_error(url, error)) from error
         try:
             if not response.is_success:
@@ -131,8 +135,9 @@ class Connection:
         client = self.clients.get()
         url = f"{self.base_url}/models"
         try:
-            response = await client.get(url, headers=self._headers(), follow_redirects=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with self._in_time():
+                response = await client.get(url, headers=self._headers(), follow_redirects=False)
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise Passing(connection_error(url, error)) from error
         if response.status_code == 404:
             raise wrong_place(url, "", None, response.text)
@@ -153,7 +158,7 @@ class Connection:
 
     async def _refuse(self, response: httpx.Response, url: str, model: str) -> None:
         status = response.status_code
-        body = await _beginning(response)
+        body = await self._beginning(response)
         if status == 404 and model:
             raise wrong_place(url, model, await self._known_models(), body)
         error = status_error(
@@ -184,16 +189,36 @@ class Connection:
                     async for event in events:
                         yield event
             elif kind == "application/json":
-                yield whole_as_chunk(await _whole(response, url))
+                async with self._in_time():
+                    body = await _whole(response, url)
+                yield whole_as_chunk(body)
             else:
                 raise ModelServerError(
                     f"{url} answers with {kind or 'an unknown type'}, which is no completion: "
-                    f"{(await _beginning(response))[:200]!r}"
+                    f"{(await self._beginning(response))[:200]!r}"
                 )
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError) as error:
             raise connection_error(url, error) from error
         finally:
             await response.aclose()
+
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(self.timeout)
+
+    async def _beginning(self, response: httpx.Response) -> str:
+        """The beginning of an error's body."""
+        if response.is_closed:
+            return response.text[:_MAX_ERROR_BYTES]
+        body = bytearray()
+        try:
+            async with self._in_time():
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > _MAX_ERROR_BYTES:
+                        break
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError):
+            pass  # The status says enough.
+        return body[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
 
 
 class Clients:
@@ -246,21 +271,6 @@ def make_clients(
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     times = httpx.Timeout(timeout, connect=connect_timeout, pool=None)
     return Clients(lambda: httpx.AsyncClient(limits=limits, timeout=times), given)
-
-
-async def _beginning(response: httpx.Response) -> str:
-    """The beginning of an error's body."""
-    if response.is_closed:
-        return response.text[:_MAX_ERROR_BYTES]
-    body = bytearray()
-    try:
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > _MAX_ERROR_BYTES:
-                break
-    except (httpx.HTTPError, httpx.StreamError):
-        pass  # The status says enough.
-    return body[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
 
 
 async def _whole(response: httpx.Response, url: str) -> Mapping[str, Any]:

@@ -92,7 +92,7 @@ def connection_error(url: str, error: Exception) -> ModelServerError:
         return ModelConnectionError(f"{url} does not answer: connecting took too long")
     if isinstance(error, httpx.ConnectError):
         return ModelConnectionError(f"{url} cannot be reached ({detail}); is the server running?")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
         return ModelConnectionError(f"{url} was silent for too long; raise timeout if that is rare")
     if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
         return ModelConnectionError(f"{url} hung up amid the answer ({detail})")

@@ -53,7 +53,8 @@ class OpenAIModel:
             (``agentkit serve``, and templates of vLLM's that know documents).
         extra_body: Further fields of each request; they win over ours.
         headers: Sent with each request.
-        timeout: Seconds that the server may be silent.
+        timeout: Seconds that the server may be silent, and that an answer may take which is not
+            streamed.
         connect_timeout: Seconds for connecting.
         attempts: How often a request is tried.
         max_wait: The longest ``Retry-After`` that is waited for, in seconds.
@@ -110,6 +111,7 @@ class OpenAIModel:
             api_key=_key(api_key, variable),
             key_variable=variable,
             headers=dict(headers or {}),
+            timeout=timeout,
             attempts=attempts,
             max_wait=max_wait,
             clients=self._clients,
@@ -180,9 +182,7 @@ class OpenAIModel:
 class _Turn:
     """A turn that a server is writing."""
 
-    def __init__(
-        self, chunks: AsyncGenerator[Mapping[str, Any], None], reader: TurnReader
-    ) -> None:
+    def __init__(self, chunks: AsyncGenerator[Mapping[str, Any], None], reader: TurnReader) -> None:
         self._chunks = chunks
         self._reader = reader
         self._first: list[ModelEvent] = []
