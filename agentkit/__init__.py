@@ -24,9 +24,13 @@ if TYPE_CHECKING:
         LimitExceededError,
         MessageError,
         MissingExtraError,
+        ModelAccessError,
         ModelBehaviorError,
+        ModelConnectionError,
         ModelError,
         ModelLoadError,
+        ModelNotFoundError,
+        ModelServerError,
         RetrievalError,
         RunError,
         SchemaError,
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
     from agentkit.models.transformers_model import TransformersModel
     from agentkit.parsing import ParsedCall, ToolCallParser, parse_output
     from agentkit.redaction import Secrets
+    from agentkit.remote.model import OpenAIModel
     from agentkit.result import (
         CallRecord,
         RetrievalRecord,
@@ -105,6 +110,10 @@ _MODULES = {
         "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
         "ModelLoadError RetrievalError RunError SchemaError ScriptError SessionBusyError "
         "SessionError ToolError ToolExecutionError ToolTimeoutError UserError"
+        "LimitExceededError MessageError MissingExtraError ModelAccessError ModelBehaviorError "
+        "ModelConnectionError ModelError ModelLoadError ModelNotFoundError ModelServerError "
+        "RetrievalError RunError SchemaError ScriptError ToolError "
+        "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
         "ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished StepFinished "
@@ -119,6 +128,7 @@ _MODULES = {
     "agentkit.models.transformers_model": "TransformersModel",
     "agentkit.parsing": "ParsedCall ToolCallParser parse_output",
     "agentkit.redaction": "Secrets",
+    "agentkit.remote.model": "OpenAIModel",
     "agentkit.result": "CallRecord RetrievalRecord RewindRecord RunResult StepRecord",
     "agentkit.retrieval": "ConversationRetriever Document Retriever RetrieverTool ScoredDocument",
     "agentkit.tokenizer_template": "TokenizerTemplate",
@@ -163,11 +173,16 @@ __all__ = [
     "MessageError",
     "MissingExtraError",
     "Model",
+    "ModelAccessError",
     "ModelBehaviorError",
+    "ModelConnectionError",
     "ModelError",
     "ModelLoadError",
+    "ModelNotFoundError",
     "ModelRequest",
     "ModelResponse",
+    "ModelServerError",
+    "OpenAIModel",
     "ParsedCall",
     "PromptBuilder",
     "Retrieval",

@@ -21,9 +21,13 @@ __all__ = [
     "LimitExceededError",
     "MessageError",
     "MissingExtraError",
+    "ModelAccessError",
     "ModelBehaviorError",
+    "ModelConnectionError",
     "ModelError",
     "ModelLoadError",
+    "ModelNotFoundError",
+    "ModelServerError",
     "RetrievalError",
     "RunError",
     "SchemaError",
@@ -82,6 +86,27 @@ class ModelLoadError(ModelError):
 
 class ContextLengthError(ModelError):
     """A prompt and the tokens asked for do not fit the model's context window."""
+
+
+class ModelServerError(ModelError):
+    """A model's server refused a request, failed, or answered in a form that nobody can read."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status, if it was that which told."""
+
+
+class ModelConnectionError(ModelServerError):
+    """A model's server cannot be reached, is silent for too long, or hung up amid an answer."""
+
+
+class ModelAccessError(ModelServerError):
+    """A model's server refuses the API key, or there is none."""
+
+
+class ModelNotFoundError(ModelServerError):
+    """A server does not have the model, or nothing that serves models is at the address."""
 
 
 class RetrievalError(AgentkitError):

@@ -159,10 +159,10 @@ def _ask_model(
 ) -> AnswerReport:
     from agentkit.agent import Agent
     from agentkit.models.base import Sampling
-    from agentkit.models.transformers_model import TransformersModel
+    from agentkit.models.naming import named_model
     from agentkit_retrievers.grounded_agent import GroundedAgent
 
-    language_model = TransformersModel(model)
+    language_model = named_model(model)
     meta["model"] = language_model.name
     agent = GroundedAgent(
         Agent(

@@ -182,9 +182,9 @@ def _parts(
             dense.add(documents, progress=progress)
     language_model = None
     if any("+rewrite" in name for name in names):
-        from agentkit.models.transformers_model import TransformersModel
+        from agentkit.models.naming import named_model
 
-        language_model = TransformersModel(model)
+        language_model = named_model(model)
     return Parts(
         dense=dense,
         sparse=BM25Retriever.from_documents(documents),

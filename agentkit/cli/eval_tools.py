@@ -147,15 +147,17 @@ def _evaluate(
     """Ask and judge, and write each result to a file once it is there."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from agentkit.cli.setup import load_model
     from agentkit.evaluation import evaluate_tools
     from agentkit.models.transformers_model import TransformersModel
+    from agentkit.models.base import Sampling
+    from agentkit.models.naming import named_model
 
-    language_model = TransformersModel(model)
+    language_model = named_model(model)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     right = 0
     try:
-        with notes.status("Loading the model"):
-            language_model.load()
+        load_model(language_model, notes)
         with Progress(*columns, TimeElapsedColumn(), console=notes, transient=True) as bar:
             task = bar.add_task("Asking", total=len(cases))
 

@@ -33,7 +33,8 @@ ModelName: TypeAlias = Annotated[
         envvar="AGENTKIT_MODEL",
         show_envvar=True,
         metavar="MODEL",
-        help="Hub id, folder, .gguf file, or `embedded`. "
+        help="Hub id, folder, .gguf file, `embedded`, or the address of a server: "
+        "`http://host:8000/v1#model`. "
         "If not given: a cached Granite model, else the embedded one.",
     ),
 ]
@@ -107,7 +108,7 @@ class AgentOptions:
     """What the command line says about the agent."""
 
     model: str | None
-    """As for :class:`agentkit.TransformersModel`."""
+    """As for :func:`agentkit.models.naming.named_model`."""
     system: str | None
     """Instructions."""
     docs: Path | None

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from agentkit.agent import Agent
     from agentkit.cli.options import AgentOptions
     from agentkit.models.transformers_model import TransformersModel
+    from agentkit.remote.model import OpenAIModel
     from agentkit_retrievers import HybridRetriever
 
-__all__ = ["check_folder", "open_agent", "open_documents"]
+__all__ = ["check_folder", "load_model", "open_agent", "open_documents"]
 
 # What a model needs; some repositories hold the same weights in other forms besides.
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
@@ -39,14 +40,14 @@ def open_agent(options: AgentOptions, notes: Console) -> Iterator[Agent]:
     from agentkit.agent import Agent
     from agentkit.limits import Limits
     from agentkit.models.base import Sampling
-    from agentkit.models.transformers_model import TransformersModel
+    from agentkit.models.naming import named_model
 
     tools = load_tools(options.tools)
     sampling = Sampling(temperature=options.temperature, seed=options.seed)
     if options.max_tokens is not None:
         sampling = replace(sampling, max_tokens=options.max_tokens)
     retriever = open_documents(options.docs, notes) if options.docs is not None else None
-    model = TransformersModel(options.model)
+    model = named_model(options.model)
     agent = Agent(
         model,
         tools,
@@ -59,7 +60,7 @@ def open_agent(options: AgentOptions, notes: Console) -> Iterator[Agent]:
         tool_choice=options.tool_choice,
     )
     try:
-        _load(model, notes)
+        load_model(model, notes)
         yield agent
     finally:
         model.close()
@@ -99,7 +100,17 @@ def check_folder(folder: Path, what: str) -> None:
         raise UserError(f"{what}: {folder} is a file; give the folder that it is in")
 
 
-def _load(model: TransformersModel, notes: Console) -> None:
+def load_model(model: TransformersModel | OpenAIModel, notes: Console) -> None:
+    """Have a model of this process ready; one behind a server is.
+
+    Args:
+        model: To load.
+        notes: Where progress is shown.
+    """
+    from agentkit.remote.model import OpenAIModel
+
+    if isinstance(model, OpenAIModel):
+        return
     from agentkit.models.embedded import (
         EMBEDDED_NAMES,
         embedded_model_is_ready,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 
+from agentkit.call_text import CALL_HEAD, ObjectText
 from agentkit.langchain.messages import GENERATION_KEY, generation_to_dict
 from agentkit.messages import new_call_id
 from agentkit.models.base import (
@@ -28,9 +28,6 @@ __all__ = ["PROVIDER", "ChunkWriter", "response_message", "usage_metadata"]
 
 PROVIDER = "agentkit"
 """What LangChain calls the provider of these models."""
-
-# How the grammar lays a call out before its arguments.
-_HEAD = re.compile(r'\s*\{"name": "(?P<name>[^"\\]+)", "arguments": (?=\{)')
 
 
 def response_message(response: ModelResponse, *, model_name: str) -> AIMessage:
@@ -138,16 +135,16 @@ class _CallWriter:
         self.id = new_call_id()
         self._index = index
         self._head = ""
-        self._arguments: _ObjectText | None = None
+        self._arguments: ObjectText | None = None
 
     def feed(self, text: str) -> Iterator[AIMessageChunk]:
         """Go on with the call's text."""
         if self._arguments is None:
             self._head += text
-            head = _HEAD.match(self._head)
+            head = CALL_HEAD.match(self._head)
             if head is None:
                 return
-            self._arguments = _ObjectText()
+            self._arguments = ObjectText()
             yield self._chunk("", name=head["name"])
             text = self._head[head.end() :]
         if piece := self._arguments.take(text):
@@ -175,52 +172,6 @@ class _CallWriter:
                 )
             ],
         )
-
-
-class _ObjectText:
-    """JSON text of an object as it grows; knows where the object ends."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._open: list[str] = []  # the brackets that will close what is open
-        self._in_string = self._escaped = False
-
-    def take(self, text: str) -> str:
-        """The part of the next piece that still belongs to the object."""
-        for i, char in enumerate(text):
-            if self._text and not self._open:
-                return text[:i]
-            self._text += char
-            self._read(char)
-        return text
-
-    def value(self) -> Any:
-        """What the text says, or None while it is not complete."""
-        try:
-            return json.loads(self._text)
-        except ValueError:
-            return None
-
-    def spoiler(self) -> str:
-        """Text after which this can no longer be read as an object."""
-        wrong = "}" if self._open and self._open[-1] == "]" else "]"
-        quote = ("\\" if self._escaped else "") + '"'
-        return (quote if self._in_string else "") + wrong
-
-    def _read(self, char: str) -> None:
-        if self._in_string:
-            if self._escaped:
-                self._escaped = False
-            elif char == "\\":
-                self._escaped = True
-            elif char == '"':
-                self._in_string = False
-        elif char == '"':
-            self._in_string = True
-        elif char in "{[":
-            self._open.append("}" if char == "{" else "]")
-        elif char in "}]":
-            self._open.pop()
 
 
 def _unreadable(call: ParsedCall) -> str:

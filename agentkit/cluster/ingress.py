@@ -1,0 +1,51 @@
+"""The process that speaks HTTP: the server's application around a model that is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.types import Receive, Scope, Send
+
+from agentkit.cluster.replicas import HandleDispatch
+from agentkit.cluster.routed_model import RoutedModel
+
+if TYPE_CHECKING:
+    from agentkit.server import ServerOptions
+
+__all__ = ["Ingress"]
+
+
+async def _pass_on(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve wants an application before there is a handle to the engines; this one finds it."""
+    await serve.get_replica_context().servable_object.app(scope, receive, send)
+
+
+@serve.ingress(_pass_on)
+class Ingress:
+    """One replica of the ingress.
+
+    Args:
+        engines: Handle of the engines' deployment.
+        model: What the model is called.
+        agents: What makes the agents.
+        attempts: How many engines may die under one turn.
+        server: How clients are treated.
+    """
+
+    def __init__(
+        self,
+        engines: DeploymentHandle,
+        model: str,
+        agents: Mapping[str, Callable[[Any], Any]],
+        attempts: int,
+        server: ServerOptions | None,
+    ) -> None:
+        from agentkit.server import create_app
+
+        routed = RoutedModel(HandleDispatch(engines), name=model, attempts=attempts)
+        made = {name: make(routed) for name, make in agents.items()}
+        self.app = create_app(routed, agents=made, options=server)
+        self.app.state.agentkit.lifecycle.loaded = True
