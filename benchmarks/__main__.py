@@ -29,6 +29,7 @@ from benchmarks import (
     prefix_reuse,
     quality,
     retrieval,
+    serving,
     startup,
     tool_selection,
 )
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "tool_selection": tool_selection.run,
     "retrieval": retrieval.run,
     "index_scale": index_scale.run,
+    "serving": serving.run,
 }
 
 

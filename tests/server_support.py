@@ -67,7 +67,7 @@ def running(app: FastAPI, **options: Any) -> Iterator[GracefulServer]:
     """The application behind a real uvicorn, at a free port of this machine."""
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2, **options)
     server = GracefulServer(config, app.state.agentkit)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         wait_for(lambda: server.started or not thread.is_alive())

@@ -130,10 +130,11 @@ def test_waiting_has_an_end() -> None:
     options = ServerOptions(max_running=1, queue_timeout=0.1)
     with running(create_app(model, options=options)) as server, http(server) as client:
         with client.stream("POST", CHAT, json=hello(stream=True)) as first:
-            next(first.iter_lines())
+            lines = first.iter_lines()
+            next(lines)
             assert client.post(CHAT, json=hello()).status_code == 429
             model.release()
-            assert "[DONE]" in first.read().decode()
+            assert "data: [DONE]" in list(lines)
         assert client.post(CHAT, json=hello()).status_code == 200
 
 
@@ -161,13 +162,14 @@ def test_a_client_that_leaves_frees_its_place(stream: bool) -> None:
         # And one that leaves while it waits.
         with http(server) as first, http(server) as second:
             with first.stream("POST", CHAT, json=hello(stream=True)) as held:
-                next(held.iter_lines())
+                lines = held.iter_lines()
+                next(lines)
                 with pytest.raises(httpx.ReadTimeout):
                     second.post(CHAT, json=hello(stream=stream), timeout=0.5)
                 second.close()
                 wait_for(lambda: app.state.agentkit.gate.queued == 0)
                 model.release()
-                held.read()
+                assert "data: [DONE]" in list(lines)
             wait_for(lambda: figures(first)["agentkit_running"] == 0)
             assert len(model.requests) == 2
             statuses = [line for line in figures(first) if 'status="499"' in line]
@@ -220,14 +222,14 @@ import sys
 sys.path.insert(0, {tests!r})
 from agentkit.server import ServerOptions, create_app, serve
 from server_support import WordModel
-app = create_app(WordModel("a b c d e f", delay=0.2), options=ServerOptions(drain_seconds={drain}))
+app = create_app(WordModel("a b c d e f", delay={delay}), options=ServerOptions(drain_seconds={drain}))
 serve(app, port=0, log_level="error", on_started=lambda url: print(url, flush=True))
 """
 
 
 @pytest.mark.parametrize(("drain", "whole"), [(20, True), (0.3, False)])
 def test_sigterm_lets_running_requests_finish(drain: float, whole: bool) -> None:
-    code = SERVED.format(tests=str(Path(__file__).parent), drain=drain)
+    code = SERVED.format(tests=str(Path(__file__).parent), drain=drain, delay=0.2 if whole else 1.5)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

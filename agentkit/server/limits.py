@@ -27,8 +27,8 @@ class _Bucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        self._level = min(self.size, self._level + (now - self._at) * self.rate)
-        self._at = now
+        self._level = min(self.size, self._level + max(0.0, now - self._at) * self.rate)
+        self._at = max(self._at, now)
         return self._level
 
     def take(self, amount: float, now: float) -> None:

@@ -76,7 +76,7 @@ class GracefulServer(uvicorn.Server):
         on_started: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(config)
-        self._context = context
+        self.context = context
         self._on_started = on_started
         self._drain_until = 0.0
 
@@ -94,7 +94,7 @@ class GracefulServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
-        if self._context.lifecycle.draining:
+        if self.context.lifecycle.draining:
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
             return
@@ -102,16 +102,16 @@ class GracefulServer(uvicorn.Server):
 
     def drain(self) -> None:
         """Begin nothing new, and end once nothing runs."""
-        self._drain_until = time.monotonic() + self._context.options.drain_seconds
-        self._context.lifecycle.drain()
-        running = self._context.gate.running
+        self._drain_until = time.monotonic() + self.context.options.drain_seconds
+        self.context.lifecycle.drain()
+        running = self.context.gate.running
         if running:
             print(f"waiting for {running} running requests", file=sys.stderr, flush=True)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: look whether it is time to end."""
         if self._drain_until and (
-            self._context.lifecycle.idle or time.monotonic() > self._drain_until
+            self.context.lifecycle.idle or time.monotonic() > self._drain_until
         ):
             self.should_exit = True
         return await super().on_tick(counter)

@@ -1,0 +1,230 @@
+"""What the server adds to the engine called directly, and how it stands up to 500 connections."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import psutil
+
+from agentkit import ModelRequest, Sampling, TextDelta, TransformersModel, UserMessage
+from agentkit.models.base import Model, ModelEvent, ModelResponse, Usage
+from agentkit.server import ServerOptions, create_app, serve
+from benchmarks.report import Figure
+
+ROUNDS, TOKENS, AT_ONCE = 12, 48, 8
+CONNECTIONS, RUNNING, QUEUED = 500, 16, 64
+TOPICS = ["bridges", "bread", "glass", "tides", "paper", "clocks", "salt", "maps"]
+
+
+def run() -> list[Figure]:
+    """The overhead with the embedded model; the load with a model that only waits."""
+    return [*_overhead(), *asyncio.run(_load())]
+
+
+def _overhead() -> list[Figure]:
+    model = TransformersModel("embedded", lookup=False).load()
+    try:
+        with _served("embedded") as (url, _):
+            return asyncio.run(_compare(model, url))
+    finally:
+        model.close()
+
+
+async def _compare(model: TransformersModel, url: str) -> list[Figure]:
+    """By turns, each with prompts that are in the cache: what is timed is not the model's."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=600) as client:
+
+        async def served(topic: str, tokens: int) -> float:
+            body = {
+                "model": model.name,
+                "messages": [{"role": "user", "content": f"Write of {topic}."}],
+                "max_tokens": tokens,
+                "stream": True,
+            }
+            begin, first = time.perf_counter(), 0.0
+            async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+                assert reply.status_code == 200
+                async for _ in reply.aiter_bytes():
+                    first = first or time.perf_counter() - begin
+            return first
+
+        async def direct(topic: str, tokens: int) -> float:
+            request = ModelRequest(
+                messages=[UserMessage(f"Write of {topic}.")],
+                sampling=Sampling(max_tokens=tokens),
+            )
+            begin, first = time.perf_counter(), 0.0
+            async for _ in model.stream(request):
+                first = first or time.perf_counter() - begin
+            return first
+
+        firsts: dict[str, list[float]] = {"served": [], "direct": []}
+        wholes: dict[str, list[float]] = {"served": [], "direct": []}
+        ways: dict[str, Callable[[str, int], Awaitable[float]]]
+        ways = {"served": served, "direct": direct}
+        for index in range(ROUNDS + 1):
+            for name in sorted(ways, reverse=bool(index % 2)):
+                # The first piece of a turn that is held back by a token comes with the second.
+                first = [await ways[name]("tides", 3) for _ in range(8)]
+                begin = time.perf_counter()
+                await asyncio.gather(*(ways[name](topic, TOKENS) for topic in TOPICS[:AT_ONCE]))
+                if index:
+                    firsts[name] += first
+                    wholes[name].append(time.perf_counter() - begin)
+    added = statistics.median(firsts["served"]) - statistics.median(firsts["direct"])
+    # Of each round, so that what slows the machine down for a while slows both.
+    ratios = [d / s for d, s in zip(wholes["direct"], wholes["served"], strict=True)]
+    return [
+        Figure(
+            what="added to the first token", ours=max(0.0, added) * 1000, unit="ms", at_most=3.0
+        ),
+        Figure(
+            what=f"{AT_ONCE} streams of {TOKENS} tokens at once, lost throughput",
+            ours=max(0.0, 1 - statistics.median(ratios)) * 100,
+            unit="%",
+            at_most=5.0,
+        ),
+    ]
+
+
+class _Waiting:
+    """Writes twenty words in half a second, without work."""
+
+    name = "waiting"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        for _ in range(20):
+            await asyncio.sleep(0.025)
+            yield TextDelta("word ")
+        yield ModelResponse(text="word " * 20, usage=Usage(sampled_tokens=20))
+
+    async def aclose(self) -> None: ...
+
+
+async def _load() -> list[Figure]:
+    """500 connections that ask again and again, while somebody looks after ``/health``."""
+    limits = httpx.Limits(max_connections=CONNECTIONS + 1)
+    with _served("waiting") as (url, process):
+        async with httpx.AsyncClient(
+            base_url=url, trust_env=False, timeout=120, limits=limits
+        ) as client:
+            await _storm(client, rounds=1)  # what is made once is made here
+        before = _held(url, process)
+        statuses: Counter[int] = Counter()
+        async with httpx.AsyncClient(
+            base_url=url, trust_env=False, timeout=120, limits=limits
+        ) as client:
+            watching = asyncio.create_task(_watch_health(url))
+            for _ in range(3):
+                statuses += await _storm(client, rounds=3)
+            watching.cancel()
+            health = sorted(await watching)
+        after = _held(url, process)
+    errors = sum(count for status, count in statuses.items() if status not in (200, 429))
+    assert statuses[200], statuses
+    assert statuses[429], statuses
+    return [
+        Figure(
+            what=f"{sum(statuses.values())} requests over {CONNECTIONS} connections: neither 200 "
+            "nor 429",
+            ours=errors,
+            unit="",
+            at_most=0,
+        ),
+        Figure(
+            what="p99 of /health meanwhile",
+            ours=health[int(len(health) * 0.99)] * 1000,
+            unit="ms",
+            at_most=100,
+        ),
+        Figure(what="requests left over", ours=after[0] - before[0], unit="", at_most=0),
+        Figure(what="open files left over", ours=after[1] - before[1], unit="", at_most=0),
+        Figure(what="memory left over", ours=(after[2] - before[2]) / 2**20, unit="MiB", at_most=8),
+    ]
+
+
+async def _storm(client: httpx.AsyncClient, *, rounds: int) -> Counter[int]:
+    body = {"model": "waiting", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+    async def ask() -> list[int]:
+        statuses = []
+        for _ in range(rounds):
+            async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+                text = await reply.aread()
+                whole = reply.status_code != 200 or text.endswith(b"data: [DONE]\n\n")
+                statuses.append(reply.status_code if whole else 0)
+            if reply.status_code == 429:
+                await asyncio.sleep(0.05)
+        return statuses
+
+    done = await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
+    return Counter(status for statuses in done for status in statuses)
+
+
+async def _watch_health(url: str) -> list[float]:
+    # A thread with an event loop of its own: the client's work for 500 others is not the server's.
+    times: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            while not over.wait(0.02):
+                begin = time.perf_counter()
+                assert client.get("/health").status_code == 200
+                times.append(time.perf_counter() - begin)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        pass
+    finally:
+        over.set()
+        thread.join()
+    return times
+
+
+def _held(url: str, process: psutil.Process) -> tuple[float, int, int]:
+    """Requests, open files and memory that the server holds, once all is quiet."""
+    time.sleep(1)
+    lines = httpx.get(f"{url}/metrics", trust_env=False).text.splitlines()
+    names = ("agentkit_running ", "agentkit_queue_length ")
+    held = sum(float(line.split()[1]) for line in lines if line.startswith(names))
+    return held, process.num_fds(), process.memory_info().rss
+
+
+@contextmanager
+def _served(kind: str) -> Iterator[tuple[str, psutil.Process]]:
+    """A server in a process of its own, so that it does not take turns with the client."""
+    command = [sys.executable, "-m", "benchmarks.serving", kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().strip()
+            while httpx.get(f"{url}/ready", trust_env=False).status_code != 200:
+                time.sleep(0.1)
+            yield url, psutil.Process(server.pid)
+        finally:
+            server.terminate()
+
+
+def _serve(kind: str) -> None:
+    model: Model = _Waiting()
+    if kind == "embedded":
+        model = TransformersModel("embedded", lookup=False)
+    app = create_app(model, options=ServerOptions(max_running=RUNNING, max_queued=QUEUED))
+    serve(app, port=0, log_level="error", on_started=lambda url: print(url, flush=True))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
