@@ -115,12 +115,12 @@ def resolve(root: Any, ref: str) -> Any:
     return target
 
 
-def check_schema(schema: Mapping[str, Any], *, tool_name: str) -> None:
+def check_schema(schema: Mapping[str, Any], *, tool_name: str | None) -> None:
     """Refuse a schema of arguments that cannot be validated against.
 
     Args:
         schema: JSON Schema, draft 2020-12, of a tool's arguments.
-        tool_name: For the error message.
+        tool_name: For the error message; None for a ``response_schema``.
 
     Raises:
         SchemaError: The schema is not valid, uses something that is not supported, or has a
@@ -129,7 +129,7 @@ def check_schema(schema: Mapping[str, Any], *, tool_name: str) -> None:
     build_validator(plain(schema), tool_name=tool_name)
 
 
-def build_validator(root: dict[str, Any], *, tool_name: str) -> Draft202012Validator:
+def build_validator(root: dict[str, Any], *, tool_name: str | None) -> Draft202012Validator:
     """Check a schema as :func:`check_schema` does and make its validator.
 
     Args:
@@ -153,13 +153,12 @@ def build_validator(root: dict[str, Any], *, tool_name: str) -> Draft202012Valid
             _replace_false(node)
     except RecursionError:
         raise SchemaError(
-            f"tool {tool_name!r}: the parameters' schema is nested too deeply; move the inner "
-            "parts to $defs"
+            f"{_subject(tool_name)} is nested too deeply; move the inner parts to $defs"
         ) from None
     return Draft202012Validator(root)
 
 
-def _invalid(tool_name: str, error: Any) -> SchemaError:
+def _invalid(tool_name: str | None, error: Any) -> SchemaError:
     path, value = list(error.absolute_path), error.instance
     if path and path[-1] == "type" and isinstance(value, str):
         known = "array, boolean, integer, null, number, object, string"
@@ -179,9 +178,13 @@ def _invalid(tool_name: str, error: Any) -> SchemaError:
     return _schema_error(tool_name, path, value, problem)
 
 
-def _schema_error(tool_name: str, path: Sequence[str | int], value: Any, why: str) -> SchemaError:
+def _subject(tool_name: str | None) -> str:
+    return "response_schema" if tool_name is None else f"tool {tool_name!r}: the parameters' schema"
+
+
+def _schema_error(tool_name: str | None, path: Sequence[str | int], value: Any, why: str) -> SchemaError:
     return SchemaError(
-        f"tool {tool_name!r}: the parameters' schema is not usable at {json_path(path)}: "
+        f"{_subject(tool_name)} is not usable at {json_path(path)}: "
         f"{echo(value)} {why}"
     )
 
@@ -202,7 +205,7 @@ def _walk(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield from _walk(node.get(key), (*path, key))
 
 
-def _check_node(root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str) -> None:
+def _check_node(root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str | None) -> None:
     for key in ("$dynamicRef", "$dynamicAnchor"):
         if key in node:
             raise _schema_error(

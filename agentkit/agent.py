@@ -11,6 +11,7 @@ from agentkit.agent_inputs import (
     History,
     Prompt,
     as_model,
+    as_schema,
     as_secrets,
     as_tool,
     run_sync,
@@ -63,6 +64,9 @@ class Agent:
             required call has been made, later steps are ``auto``.
         parallel_tool_calls: Whether one turn may hold several calls.
         constrain: Sample calls under the grammar of the tools' schemas.
+        response_schema: The form of the answer: a JSON Schema, or a pydantic model. Turns that
+            call no tool are JSON of this form, written under a grammar. The model is not shown
+            it: say in ``system`` what is wanted.
         tool_timeout: Seconds for a call of a tool that names no limit of its own.
         on_tool_error: ``feedback`` shows the model what went wrong; ``raise`` ends the run with
             :class:`~agentkit.errors.ToolError`.
@@ -107,6 +111,7 @@ class Agent:
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         constrain: bool = True,
+        response_schema: Mapping[str, Any] | type | None = None,
         tool_timeout: float | None = 30.0,
         on_tool_error: Literal["feedback", "raise"] = "feedback",
         overlap: bool = True,
@@ -144,6 +149,7 @@ class Agent:
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
             constrain=constrain,
+            response_schema=as_schema(response_schema),
             tool_timeout=tool_timeout,
             on_tool_error=on_tool_error,
             overlap=overlap,

@@ -14,7 +14,16 @@ from agentkit.redaction import Secrets
 from agentkit.result import RunResult
 from agentkit.tools import Tool
 
-__all__ = ["History", "Prompt", "as_model", "as_secrets", "as_tool", "run_sync", "with_system"]
+__all__ = [
+    "History",
+    "Prompt",
+    "as_model",
+    "as_schema",
+    "as_secrets",
+    "as_tool",
+    "run_sync",
+    "with_system",
+]
 
 
 Prompt: TypeAlias = str | Iterable[Message | Mapping[str, Any]]
@@ -35,6 +44,34 @@ def as_model(model: Model | str | Path | None) -> Model:
     from agentkit.models.transformers_model import TransformersModel
 
     return TransformersModel(model)
+
+
+def as_schema(schema: Mapping[str, Any] | type | None) -> Mapping[str, Any] | None:
+    """The schema itself, or that of a pydantic model.
+
+    Raises:
+        UserError: It is neither.
+        SchemaError: It is no JSON Schema.
+    """
+    if schema is None:
+        return None
+    if isinstance(schema, type):
+        from pydantic import BaseModel
+
+        if not issubclass(schema, BaseModel):
+            raise UserError(
+                f"response_schema is the class {schema.__name__}; it must be a pydantic model or a "
+                "JSON Schema"
+            )
+        return schema.model_json_schema()
+    if not isinstance(schema, Mapping):
+        raise UserError(
+            f"response_schema is {schema!r:.100}; it must be a pydantic model or a JSON Schema"
+        )
+    from agentkit.validation import check_schema
+
+    check_schema(schema, tool_name=None)
+    return schema
 
 
 def as_tool(tool: Any) -> Tool:

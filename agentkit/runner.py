@@ -259,6 +259,7 @@ class Run:
             tool_choice=choice,
             parallel_tool_calls=self._settings.parallel_tool_calls,
             constrain=self._settings.constrain,
+            response_schema=self._settings.response_schema,
             sampling=self._sampling(),
         )
         self._current = Step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ class RunSettings:
     """Whether one turn may hold several calls."""
     constrain: bool
     """Whether calls are sampled under their grammar."""
+    response_schema: Mapping[str, Any] | None
+    """What the text of every turn follows."""
     tool_timeout: float | None
     """Seconds for a tool without a limit of its own."""
     on_tool_error: Literal["feedback", "raise"]

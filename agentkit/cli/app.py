@@ -16,6 +16,7 @@ from agentkit.cli.failures import DEBUG_VARIABLE
 from agentkit.cli.index import index
 from agentkit.cli.mcp_serve import mcp_serve
 from agentkit.cli.prompt import prompt
+from agentkit.cli.serve import serve
 
 __all__ = ["app"]
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, index, prompt, mcp_serve, doctor):
+for command in (chat, ask, index, prompt, serve, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 

@@ -174,12 +174,7 @@ def serve(
         allowed_hosts=("localhost", "127.0.0.1", "[::1]", host) if local and not keys else (),
     )
     loaded = _agents(agents or [])
-    app = create_app(
-        model if model is not None or loaded else None,
-        agents=loaded,
-        embedder=embedder,
-        options=options,
-    )
+    app = create_app(model, agents=loaded, embedder=embedder, options=options)
     notes = notes_console()
 
     def tell(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Tools named on the command line: ``module``, ``module:name`` or ``file.py:name``."""
+"""Tools and agents named on the command line: ``module:name`` or ``file.py:name``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from agentkit.errors import AgentkitError, UserError
 from agentkit.tools import Tool
 
-__all__ = ["load_tools"]
+__all__ = ["load_attribute", "load_tools"]
 
 
 def load_tools(specs: Iterable[str]) -> list[Any]:
@@ -48,7 +48,32 @@ def load_tools(specs: Iterable[str]) -> list[Any]:
     return list(tools.values())
 
 
-def _import(name: str) -> ModuleType:
+def load_attribute(spec: str, *, option: str) -> Any:
+    """Import one thing of any kind; modules in the current directory are found.
+
+    Args:
+        spec: ``module:name`` or ``file.py:name``.
+        option: What names it, for errors.
+
+    Raises:
+        UserError: There is no such module or name, or importing fails; the message says which.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name:
+        raise UserError(f"{option} {spec!r}: give a module and a name, as in my_agents:support")
+    module = _import(module_name, option)
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            known = [n for n in vars(module) if not n.startswith("_")]
+            near = difflib.get_close_matches(part, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{option}: module {module_name!r} has no {name!r}{hint}")
+        value = getattr(value, part)
+    return value
+
+
+def _import(name: str, option: str = "--tools") -> ModuleType:
     # As ``python -m`` does; the installed command would only look beside itself.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -58,19 +83,19 @@ def _import(name: str) -> ModuleType:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
             raise UserError(
-                f"--tools: there is no module {missing!r}, neither in the current directory nor "
+                f"{option}: there is no module {missing!r}, neither in the current directory nor "
                 "installed"
             ) from error
         raise UserError(
-            f"--tools: module {name!r} needs the module {missing!r}, which is not installed"
+            f"{option}: module {name!r} needs the module {missing!r}, which is not installed"
         ) from error
     except AgentkitError as error:
         # Such as a SchemaError of @tool, which says what to change.
-        raise UserError(f"--tools: module {name!r}: {error}") from error
+        raise UserError(f"{option}: module {name!r}: {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"--tools: module {name!r} fails when it is imported: {type(error).__name__}: {error} "
+            f"{option}: module {name!r} fails when it is imported: {type(error).__name__}: {error} "
             f"({Path(where.filename).name}, line {where.lineno})"
         ) from error
 

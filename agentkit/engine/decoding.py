@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
 from agentkit.engine.sequence import Read, TokenScorer, TurnSequence
 from agentkit.engine.stopwatch import Stopwatch
-from agentkit.errors import ContextLengthError, UserError
+from agentkit.errors import ContextLengthError, ModelError, UserError
 from agentkit.models.base import (
     CallParsed,
     FinishReason,
@@ -41,7 +41,7 @@ _TOOL_RESPONSE = "<tool_response"
 class Turn:
     """One request being answered.
 
-    The turn begins as free text. At ``<tool_call>`` (at once, where a call is required) the
+    The turn begins as free text, unless its form is given. At ``<tool_call>`` (at once, where a call is required) the
     grammar takes over until the turn ends: after a call only further calls may come.
 
     A turn does not run the model. It asks for what it needs read, and goes on with the logits;
@@ -219,7 +219,9 @@ class Turn:
         self, sequence: TurnSequence
     ) -> Generator[ModelEvent | Read, torch.Tensor, FinishReason]:
         required = self._request.tool_choice not in ("auto", "none")
-        if self._request.constrain and not self._among_calls() and required:
+        if self._request.response_schema is not None and not required:
+            self._open_answer(self._request.response_schema)
+        elif self._request.constrain and not self._among_calls() and required:
             self._open_required_call()
         phase = "prefill"
         while True:
@@ -296,6 +298,28 @@ class Turn:
                 f"{self._call_tokens} tokens; raise Sampling.max_tokens"
             )
 
+    def _open_answer(self, schema: Mapping[str, Any]) -> None:
+        """The whole turn is under a grammar: an answer of the schema's form, or calls."""
+        tools = self._request.tools if self._may_call else ()
+        compiler = self._engine.grammar
+        with self._clock("grammar"):
+            shortest = compiler.answer(schema).shortest_end()
+            constraint = compiler.answer(
+                schema, tools=tools, parallel=self._request.parallel_tool_calls
+            )
+            given = self._output.token_ids
+            if constraint.advance(given) < len(given):
+                raise UserError("the turn's given beginning is not of the response_schema's form")
+            self._call_tokens = len(shortest or ())
+        self._constraint = constraint
+        self._output.free_text = False
+        self._output.json_answer = True
+        if self._call_tokens > self._max_tokens:
+            raise UserError(
+                f"max_tokens is {self._max_tokens}, but the shortest answer of the schema's form "
+                f"takes {self._call_tokens} tokens; raise Sampling.max_tokens"
+            )
+
     def _among_calls(self) -> bool:
         """Whether the turn's given beginning has calls; the grammar is then brought there."""
         if self._request.prefill is None or not self._may_call:
@@ -348,7 +372,11 @@ class Turn:
         with self._clock("grammar"):
             if not self._closing.allows(self._constraint, token, room=self._room()):
                 return self._leave()
-            self._constraint.advance([token])
+            if not self._constraint.advance([token]):
+                raise ModelError(
+                    f"the grammar refuses {self._engine.codec.decode([token])!r}, which it allowed; "
+                    "a schema should not spell the model's special tokens"
+                )
         return [token]
 
     def _leave(self) -> list[int]:

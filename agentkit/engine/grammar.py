@@ -1,4 +1,4 @@
-"""Grammars for tool calls: every token of a call is chosen under the tools' schemas.
+"""Grammars for tool calls and for answers: every token is chosen under their schemas.
 
 The grammars are llguidance's. It was chosen over xgrammar because it compiles a schema in
 milliseconds without a pass over the vocabulary (agents bring new schemas at every run), covers
@@ -26,7 +26,7 @@ from llguidance.hf import from_tokenizer
 
 from agentkit.chat_format import TOOL_CALL_END, TOOL_CALL_START
 from agentkit.engine.grammar_schema import JSON_LAYOUT, grammar_schema
-from agentkit.errors import ModelError
+from agentkit.errors import ModelError, SchemaError
 
 if TYPE_CHECKING:
     from agentkit.tools import ToolDefinition
@@ -71,6 +71,7 @@ class GrammarCompiler:
             if len(found := self._tokenizer.tokenize_str(character)) == 1
         }
         self._grammars = lru_cache(maxsize=64)(self._grammar)
+        self._answers = lru_cache(maxsize=64)(self._answer_grammar)
 
     def calls(
         self,
@@ -99,6 +100,32 @@ class GrammarCompiler:
             )
         return CallConstraint(matcher, self)
 
+    def answer(
+        self,
+        schema: Mapping[str, Any],
+        *,
+        tools: Sequence[ToolDefinition] = (),
+        parallel: bool = True,
+    ) -> CallConstraint:
+        """A constraint for a whole turn: JSON of a schema's form, or calls of ``tools``.
+
+        Args:
+            schema: Of the answer.
+            tools: What may be called instead.
+            parallel: Whether one turn may hold several calls.
+
+        Raises:
+            SchemaError: No grammar can be made for the schema.
+        """
+        schemas = tuple((tool.name, grammar_schema(tool.parameters)) for tool in tools)
+        grammar = self._answers(grammar_schema(schema), schemas, parallel)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            raise SchemaError(
+                f"no grammar could be made for the answer's schema: {matcher.get_error()}"
+            )
+        return CallConstraint(matcher, self)
+
     def decode(self, token_ids: Sequence[int]) -> bytes:
         """The bytes that tokens stand for."""
         return bytes(self._tokenizer.decode_bytes(list(token_ids)))
@@ -113,28 +140,55 @@ class GrammarCompiler:
     def _grammar(
         self, schemas: tuple[tuple[str, str], ...], parallel: bool, lead: str, spelt: bool
     ) -> str:
+        before = json.dumps(lead) if lead else ""
+        start = json.dumps(TOOL_CALL_START) if spelt else self._tags[0]
+        rules = [f"start: {before} {start} calls", *self._call_rules(schemas, parallel)]
+        return _from_lark(rules)
+
+    def _answer_grammar(
+        self, schema: str, schemas: tuple[tuple[str, str], ...], parallel: bool
+    ) -> str:
+        rules = [f"answer: %json {self._usable('the answer', schema, SchemaError)}"]
+        if schemas:
+            rules = [
+                f"start: answer | {self._tags[0]} calls",
+                *rules,
+                *self._call_rules(schemas, parallel),
+            ]
+        else:
+            rules = ["start: answer", *rules]
+        return _from_lark(rules)
+
+    def _call_rules(self, schemas: tuple[tuple[str, str], ...], parallel: bool) -> list[str]:
+        """The rules of ``calls``: what follows the first tag."""
         names = " | ".join(f"call_{i}" for i in range(len(schemas)))
         start, end = self._tags
-        before = json.dumps(lead) if lead else ""
-        first = json.dumps(TOOL_CALL_START) if spelt else start
         more = f'("\\n" {start} call){{0,{MAX_CALLS_PER_TURN - 1}}}' if parallel else ""
         rules = [
-            "%llguidance {}",
-            f"start: {before} {first} call {more}",
+            f"calls: call {more}",
             f'call: "\\n{{\\"name\\": \\"" ({names}) "}}\\n" {end}',
         ]
         for i, (name, schema) in enumerate(schemas):
+            usable = self._usable(f"the tool {name!r}", schema, None)
             rules.append(f'call_{i}: {json.dumps(name)} "\\", \\"arguments\\": " arguments_{i}')
-            rules.append(f"arguments_{i}: %json {self._usable(name, schema)}")
-        return str(LLMatcher.grammar_from_lark("\n".join(rules)))
+            rules.append(f"arguments_{i}: %json {usable}")
+        return rules
 
-    def _usable(self, name: str, schema: str) -> str:
-        """The schema, or the nearest that llguidance can follow; validation checks the rest."""
+    def _usable(self, what: str, schema: str, refusal: type[SchemaError] | None) -> str:
+        """The schema, or the nearest that llguidance can follow.
+
+        Args:
+            what: That the schema is of.
+            schema: As JSON.
+            refusal: What to raise where nothing of the schema can be used; if not given, any
+                object may come, as calls are validated in any case.
+        """
         attempts: list[Mapping[str, Any]] = [
             json.loads(schema),
             {**json.loads(schema), "x-guidance": {**JSON_LAYOUT, "lenient": True}},
-            {"type": "object", "x-guidance": JSON_LAYOUT},
         ]
+        if refusal is None:
+            attempts.append({"type": "object", "x-guidance": JSON_LAYOUT})
         problem = ""
         for attempt in attempts:
             grammar = LLMatcher.grammar_from_json_schema(json.dumps(attempt))
@@ -142,14 +196,15 @@ class GrammarCompiler:
             if not failed:
                 if problem:
                     logger.warning(
-                        "tool %r: its schema is only partly enforced while sampling (%s); "
-                        "calls are still validated against all of it",
-                        name,
-                        problem,
+                        "%s: its schema is only partly enforced while sampling (%s)", what, problem
                     )
                 return json.dumps(attempt)
             problem = problem or "; ".join(messages)
-        raise ModelError(f"no grammar could be made for the tool {name!r}: {problem}")
+        raise (refusal or ModelError)(f"no grammar could be made for {what}: {problem}")
+
+
+def _from_lark(rules: Sequence[str]) -> str:
+    return str(LLMatcher.grammar_from_lark("\n".join(["%llguidance {}", *rules])))
 
 
 class CallConstraint:
@@ -167,7 +222,7 @@ class CallConstraint:
 
     @property
     def may_end(self) -> bool:
-        """The text so far is a complete sequence of calls."""
+        """The text so far is complete: a sequence of calls, or an answer."""
         return bool(self._matcher.is_stopped() or self._matcher.is_accepting())
 
     def advance(self, token_ids: Sequence[int]) -> int:
@@ -179,6 +234,9 @@ class CallConstraint:
     def forced(self) -> list[int]:
         """The tokens that must come next, where there is no choice; they are taken."""
         tokens: list[int] = self._matcher.compute_ff_tokens()
+        if tokens:
+            # Where a schema's constant spells a special token, that is proposed, and does not fit.
+            tokens = tokens[: self._matcher.validate_tokens(tokens)]
         if tokens and not self._matcher.consume_tokens(tokens):
             raise ModelError(f"the grammar refused its own tokens: {self._matcher.get_error()}")
         self._in_string.read(self._compiler.decode(tokens))
@@ -249,7 +307,7 @@ class CallConstraint:
         dice: random.Random | None,
     ) -> int | None:
         characters = self._compiler.single_characters
-        for text in '"' if in_string else '}],"1':
+        for text in '"' if in_string else '}],"1{[':
             token = characters.get(text)
             if token is not None and mask[token] and not (dice and text == "1"):
                 return token

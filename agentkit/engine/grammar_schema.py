@@ -1,6 +1,6 @@
-"""Tool schemas as the grammar is given them: a little narrower than written, never wider.
+"""Schemas as the grammar is given them: a little narrower than written, never wider.
 
-Every call that the narrower schema allows is valid against the schema as written.
+Every value that the narrower schema allows is valid against the schema as written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["JSON_LAYOUT", "grammar_schema"]
+__all__ = ["JSON_LAYOUT", "grammar_schema", "not_enforced"]
 
 JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """The layout of Granite's own calls, so that constrained text reads as the model learnt it."""
@@ -41,6 +41,15 @@ def grammar_schema(schema: Mapping[str, Any]) -> str:
         schema: Of an arguments object, as its tool gives it.
     """
     return json.dumps({**_narrowed(schema), "x-guidance": JSON_LAYOUT})
+
+
+def not_enforced(schema: Mapping[str, Any]) -> str:
+    """What of a schema a grammar cannot express; empty if it can express all of it."""
+    from llguidance import LLMatcher
+
+    grammar = LLMatcher.grammar_from_json_schema(grammar_schema(schema))
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    return "; ".join(messages) if failed else ""
 
 
 def _narrowed(schema: Any) -> Any:

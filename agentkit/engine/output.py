@@ -45,6 +45,9 @@ class TurnOutput:
         """A stop string has appeared."""
         self.free_text = True
         """No grammar is at work: stop strings count, and the last token may be taken back."""
+        self.json_answer = False
+        """The turn is calls or JSON: what does not begin with a tag holds no calls, also where
+        a string in it says so."""
 
     @property
     def visible_text(self) -> str:
@@ -155,6 +158,10 @@ class TurnOutput:
     def _feed(self, end: int) -> Iterator[ModelEvent]:
         if end > self._fed:
             piece, self._fed = self._text[self._fed : end], end
+            if self.json_answer and not self._text.startswith(TOOL_CALL_START[0]):
+                self._visible.append(piece)
+                yield TextDelta(piece)
+                return
             yield from self._events(self._parser.feed(piece))
 
     def _events(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -41,8 +41,8 @@ class Sampling:
     """How tokens are chosen."""
 
     max_tokens: int = 512
-    """Upper bound on the tokens of one turn. A constrained call that would not fit is brought
-    to its shortest valid end before the bound is reached."""
+    """Upper bound on the tokens of one turn. A constrained call or answer that would not fit
+    is brought to its shortest valid end before the bound is reached."""
     temperature: float = 0.0
     """0 takes the likeliest token each time (greedy)."""
     top_k: int | None = None
@@ -96,6 +96,11 @@ class ModelRequest:
     """Whether one turn may hold several calls."""
     constrain: bool = True
     """Sample calls under the grammar of the tools' schemas, so that none can be malformed."""
+    response_schema: Mapping[str, Any] | None = None
+    """JSON Schema (draft 2020-12) that the text of the turn follows: the turn is JSON of this
+    form, written under a grammar, or calls where ``tool_choice`` lets it call. Stop strings then
+    do not count. Keywords that a grammar cannot express are left out, with a warning in the log;
+    a model is not shown the schema, so say in the prompt what is wanted."""
     sampling: Sampling = field(default_factory=Sampling)
     """How tokens are chosen. ``max_tokens`` counts those of :attr:`prefill`, too."""
     prefill: Generation | None = None
@@ -103,6 +108,11 @@ class ModelRequest:
     on from there. The response is of the whole turn; events tell only what is new."""
 
     def __post_init__(self) -> None:
+        if self.response_schema is not None and not isinstance(self.response_schema, Mapping):
+            raise UserError(
+                f"response_schema is {self.response_schema!r:.100}; it must be a JSON Schema: an "
+                "object, such as {'type': 'object', 'properties': ...}"
+            )
         choice = self.tool_choice
         names = [tool.name for tool in self.tools]
         if choice in ("auto", "none") or choice in names:

@@ -214,8 +214,30 @@ def model_request(body: ChatRequest, options: ServerOptions) -> ModelRequest:
         documents=tuple(d.document(i) for i, d in enumerate(body.documents or (), start=1)),
         tool_choice=choice.function.name if isinstance(choice, NamedTool) else choice or "auto",
         parallel_tool_calls=body.parallel_tool_calls is not False,
+        response_schema=_response_schema(body.response_format),
         sampling=_sampling(body, options),
     )
+
+
+def _response_schema(form: ResponseFormat | None) -> dict[str, Any] | None:
+    if form is None or form.type == "text":
+        return None
+    if form.json_schema is None or form.type == "json_object":
+        return {"type": "object"}
+    schema = form.json_schema.schema_ or {}
+    param = "response_format.json_schema.schema"
+    try:
+        _check(json.dumps(schema), None)
+    except SchemaError as error:
+        raise ApiError(400, f"{param}: {error}", code="invalid_schema", param=param) from None
+    if form.json_schema.strict and (problem := _not_enforced(json.dumps(schema))):
+        raise ApiError(
+            400,
+            f"{param}: it cannot be enforced strictly ({problem}); leave that out, or strict",
+            code="invalid_schema",
+            param=param,
+        )
+    return schema
 
 
 def _sampling(body: ChatRequest, options: ServerOptions) -> Sampling:
@@ -280,5 +302,12 @@ def _tool(spec: ToolSpec, index: int) -> ToolDefinition:
 
 
 @lru_cache(maxsize=512)
-def _check(schema: str, name: str) -> None:
+def _check(schema: str, name: str | None) -> None:
     check_schema(json.loads(schema), tool_name=name)
+
+
+@lru_cache(maxsize=512)
+def _not_enforced(schema: str) -> str:
+    from agentkit.engine.grammar_schema import not_enforced
+
+    return not_enforced(json.loads(schema))
