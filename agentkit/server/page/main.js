@@ -232,17 +232,21 @@ function grow() {
 
 const atEnd = () => transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < 80;
 let following = true;
-transcript.addEventListener("scroll", () => {
+function follow() {
   following = atEnd();
   $("newest").hidden = following;
-}, { passive: true });
+}
+transcript.addEventListener("scroll", follow, { passive: true });
 
 function toEnd(always = false) {
   if (always) following = true;
   if (!following) return;
   requestAnimationFrame(() => { transcript.scrollTop = transcript.scrollHeight; });
 }
-new ResizeObserver(() => { if (state.running) toEnd(); }).observe(runs);
+new ResizeObserver(() => {
+  if (state.running) toEnd();
+  else follow();
+}).observe(runs);
 
 function showProblem(error) {
   if (error.status === 401) return; // The user was asked for a key and gave none.

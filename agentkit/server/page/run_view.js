@@ -193,7 +193,9 @@ export class RunView {
   }
 
   retrieval({ query, hits, seconds: took }) {
-    this.place(h("p.remark", {}, icon("book"), h("span", { text: `Searched for “${query.split("\n").pop()}”: ${count(hits.length, "passage")}, ${seconds(took)}` })));
+    const words = query.split("\n").pop();
+    const asked = words === this.prompt ? "" : ` for “${words}”`;
+    this.place(h("p.remark", {}, icon("book"), h("span", { text: `Searched${asked}: ${count(hits.length, "passage")} in ${seconds(took)}` })));
   }
 
   remark(text) {

@@ -36,7 +36,7 @@ export function citedAnswer(citations, hits) {
     }
   }
   text += letters.slice(done).join("");
-  return render(text, (number) => {
+  const answer = render(text, (number) => {
     const place = places[number];
     if (!place) return "";
     const hit = hits[place.source];
@@ -46,6 +46,23 @@ export function citedAnswer(citations, hits) {
       onclick: () => openSource(hit, place.source + 1, place.citation),
     });
   });
+  answer.querySelectorAll(".cite").forEach(keepWithWord);
+  return answer;
+}
+
+/** A mark never begins a line: it stays with the word before it. */
+function keepWithWord(button) {
+  const before = button.previousSibling;
+  if (before?.className === "kept") {
+    before.append(button);
+    return;
+  }
+  if (before?.nodeType !== Node.TEXT_NODE) return;
+  const word = /\S*\s*$/.exec(before.data)[0];
+  before.data = before.data.slice(0, before.data.length - word.length);
+  const kept = h("span.kept", { text: word });
+  button.before(kept);
+  kept.append(button);
 }
 
 /** Opens a source; with a citation, at its place. */
