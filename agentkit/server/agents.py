@@ -242,7 +242,7 @@ async def _written(run: AsyncIterator[Event], name: str) -> AsyncIterator[str]:
             yield f"event: {data['type']}\ndata: {json_text(data)}\n\n"
 
 
-def given_answers(body: ResumeRequest) -> bool | dict[str, ApprovalAnswer]:
+def given_answers(body: Any) -> bool | dict[str, ApprovalAnswer]:
     """The answers in the SDK's form."""
     if isinstance(body.approve, bool):
         return body.approve

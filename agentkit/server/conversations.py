@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from agentkit.errors import UserError
 from agentkit.events import Event, RunFinished
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conversation",
+    "ConversationRun",
+    "ConversationStatus",
     "ConversationBusyError",
     "Conversations",
     "ConversationsInMemory",
@@ -28,9 +30,27 @@ __all__ = [
 
 _TITLE = 60
 
+ConversationStatus: TypeAlias = Literal["idle", "running", "waiting", "interrupted"]
+"""Ready for the next prompt; a run is at work; it waits for approval; it was stopped in its midst
+and can go on."""
+
 
 class ConversationBusyError(UserError):
     """Another run of the conversation is at work, or one waits for approval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationRun:
+    """One run of a conversation."""
+
+    id: str
+    """As :attr:`agentkit.RunResult.run_id`."""
+    prompt: str
+    """What the user said."""
+    result: RunResult | None
+    """What came of it, or the run so far; None where there is nothing to show."""
+    error: str = ""
+    """Why it failed; empty if it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +67,10 @@ class Conversation:
     """Unix time."""
     updated: float
     """Unix time of its last change."""
-    runs: tuple[RunResult, ...] = ()
+    status: ConversationStatus = "idle"
+    """What is going on in it."""
+    runs: tuple[ConversationRun, ...] = ()
     """Its runs, oldest first; left out where conversations are listed."""
-    waiting: bool = False
-    """Whether its last run waits for approval."""
 
 
 class Conversations(Protocol):
@@ -69,6 +89,10 @@ class Conversations(Protocol):
 
     async def get(self, owner: str, conversation_id: str) -> Conversation | None:
         """A conversation with its runs; None if there is none."""
+        ...
+
+    async def run(self, owner: str, conversation_id: str, run_id: str) -> RunResult | None:
+        """A run with the conversation before it, for its exact prompts; None if there is none."""
         ...
 
     async def rename(self, owner: str, conversation_id: str, title: str) -> Conversation | None:
@@ -97,13 +121,26 @@ class Conversations(Protocol):
         ...
 
     def resume_stream(
-        self, owner: str, conversation_id: str, agent: Agent, answers: Answers, **options: Any
+        self,
+        owner: str,
+        conversation_id: str,
+        agent: Agent,
+        answers: Answers | None,
+        **options: Any,
     ) -> AsyncIterator[Event]:
-        """Go on with the conversation's last run, which waits for approval.
+        """Go on with the conversation's last run, which waits for approval or was interrupted.
 
         Raises:
             ConversationBusyError: It goes on already.
-            UserError: It waits for nothing.
+            UserError: It cannot go on, or answers are wrong.
+        """
+        ...
+
+    async def abandon(self, owner: str, conversation_id: str) -> None:
+        """Give the last run up, which waits or was interrupted, so that another may begin.
+
+        Raises:
+            ConversationBusyError: It is at work.
         """
         ...
 
@@ -152,8 +189,17 @@ class ConversationsInMemory:
 
     async def get(self, owner: str, conversation_id: str) -> Conversation | None:
         """See :class:`Conversations`."""
-        whose, conversation = self._kept.get(conversation_id, ("", None))
-        return conversation if whose == owner else None
+        found = self._kept.get(conversation_id)
+        if found is None or found[0] != owner:
+            return None
+        busy = conversation_id in self._busy
+        return replace(found[1], status="running") if busy else found[1]
+
+    async def run(self, owner: str, conversation_id: str, run_id: str) -> RunResult | None:
+        """See :class:`Conversations`."""
+        conversation = await self.get(owner, conversation_id)
+        runs = () if conversation is None else conversation.runs
+        return next((run.result for run in runs if run.id == run_id), None)
 
     async def rename(self, owner: str, conversation_id: str, title: str) -> Conversation | None:
         """See :class:`Conversations`."""
@@ -172,26 +218,40 @@ class ConversationsInMemory:
     ) -> AsyncIterator[Event]:
         """See :class:`Conversations`."""
         conversation = await self._free(owner, conversation_id)
-        if conversation.waiting:
+        if conversation.status == "waiting":
             raise ConversationBusyError("a call waits for approval; answer it first")
         runs = conversation.runs
         if not conversation.title:
             self._keep(owner, replace(conversation, title=title_of(prompt)))
-        events = agent.stream(prompt, history=runs[-1] if runs else None, **options)
-        async for event in self._kept_when_over(owner, conversation_id, runs, events):
+        events = agent.stream(prompt, history=runs[-1].result if runs else None, **options)
+        async for event in self._kept_when_over(owner, conversation_id, prompt, runs, events):
             yield event
 
     async def resume_stream(
-        self, owner: str, conversation_id: str, agent: Agent, answers: Answers, **options: Any
+        self,
+        owner: str,
+        conversation_id: str,
+        agent: Agent,
+        answers: Answers | None,
+        **options: Any,
     ) -> AsyncIterator[Event]:
         """See :class:`Conversations`."""
         conversation = await self._free(owner, conversation_id)
-        if not conversation.waiting:
+        *earlier, paused = conversation.runs or (None,)
+        if paused is None or paused.result is None or conversation.status != "waiting":
             raise UserError("no call of this conversation waits for approval")
-        *earlier, paused = conversation.runs
-        events = agent.resume_stream(paused, answers, **options)
-        async for event in self._kept_when_over(owner, conversation_id, earlier, events):
+        if answers is None:
+            raise UserError("calls wait for approval: say whether they may run")
+        events = agent.resume_stream(paused.result, answers, **options)
+        kept = self._kept_when_over(owner, conversation_id, paused.prompt, earlier, events)
+        async for event in kept:
             yield event
+
+    async def abandon(self, owner: str, conversation_id: str) -> None:
+        """See :class:`Conversations`."""
+        conversation = await self._free(owner, conversation_id)
+        if conversation.status == "waiting":
+            self._keep(owner, replace(conversation, runs=conversation.runs[:-1], status="idle"))
 
     async def _free(self, owner: str, conversation_id: str) -> Conversation:
         conversation = await self.get(owner, conversation_id)
@@ -205,7 +265,8 @@ class ConversationsInMemory:
         self,
         owner: str,
         conversation_id: str,
-        earlier: Sequence[RunResult],
+        prompt: str,
+        earlier: Sequence[ConversationRun],
         events: AsyncIterator[Event],
     ) -> AsyncIterator[Event]:
         self._busy.add(conversation_id)
@@ -215,12 +276,22 @@ class ConversationsInMemory:
                     if isinstance(event, RunFinished):
                         now = await self.get(owner, conversation_id)
                         if now is not None:  # else it was deleted meanwhile
-                            runs = (*earlier, event.result)
-                            waiting = bool(event.result.pending)
-                            self._keep(owner, replace(now, runs=runs, waiting=waiting))
+                            self._add(owner, now, prompt, earlier, event.result)
                     yield event
         finally:
             self._busy.discard(conversation_id)
+
+    def _add(
+        self,
+        owner: str,
+        conversation: Conversation,
+        prompt: str,
+        earlier: Sequence[ConversationRun],
+        result: RunResult,
+    ) -> None:
+        run = ConversationRun(id=result.run_id, prompt=prompt, result=result)
+        status: ConversationStatus = "waiting" if result.pending else "idle"
+        self._keep(owner, replace(conversation, runs=(*earlier, run), status=status))
 
     def _keep(self, owner: str, conversation: Conversation) -> Conversation:
         conversation = replace(conversation, updated=self._clock())

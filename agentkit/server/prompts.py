@@ -62,7 +62,10 @@ def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
 def _messages_before(agent: Agent, result: RunResult, step: int) -> list[Message]:
     # Each step has left one turn of the model's and one observation of each call.
     left = sum(1 + len(record.calls) for record in result.steps[step:])
-    messages = result.messages[: len(result.messages) - left]
+    messages = list(result.messages[: len(result.messages) - left])
+    if agent.system is not None and not isinstance(messages[0], SystemMessage):
+        # Stores of conversations leave it out.
+        messages.insert(0, SystemMessage(agent.system))
     start = 1 if messages and isinstance(messages[0], SystemMessage) else 0
     examples = Redactor(agent.secrets, agent.tools.tools)(list(agent.examples))
     return [*messages[:start], *examples, *messages[start:]]

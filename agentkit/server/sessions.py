@@ -15,7 +15,7 @@ from agentkit.messages import message_to_dict
 from agentkit.resuming import read_answers
 from agentkit.result import RunResult
 from agentkit.server.agents import (
-    ResumeRequest,
+    Answer,
     Run,
     answer_run,
     given_answers,
@@ -27,7 +27,11 @@ from agentkit.server.agents import (
 from agentkit.server.auth import Caller
 from agentkit.server.chat_request import Text
 from agentkit.server.context import ServerContext
-from agentkit.server.conversations import Conversation, ConversationBusyError
+from agentkit.server.conversations import (
+    Conversation,
+    ConversationBusyError,
+    ConversationRun,
+)
 from agentkit.server.errors import ApiError
 from agentkit.server.event_json import run_to_dict
 from agentkit.server.prompts import prompt_of_step, prompt_to_dict
@@ -80,6 +84,15 @@ class SessionRunRequest(_Body):
     """Send each event as it happens."""
 
 
+class SessionResumeRequest(_Body):
+    """How a session's last run goes on."""
+
+    approve: bool | dict[str, bool | Answer] | None = None
+    """As for runs of agents; nothing for a run that was interrupted."""
+    stream: bool = False
+    """Send each event as it happens."""
+
+
 @router.get(SESSIONS, summary="Sessions, the last first")
 async def list_sessions(
     request: Request,
@@ -105,7 +118,7 @@ async def create_session(request: Request, body: SessionRequest) -> JSONReply:
 async def get_session(request: Request, session_id: str) -> JSONReply:
     """The session; each run has the messages that it added."""
     found = await _session(request, session_id)
-    runs = [_shown(result, found.agent) for result in found.runs]
+    runs = [_shown(run, found.agent) for run in found.runs]
     return JSONReply({**session_to_dict(found), "runs": runs})
 
 
@@ -144,25 +157,41 @@ async def run_session(session_id: str, body: SessionRunRequest, asked: Run) -> R
     return await answer_run(asked, session.agent, run, stream=body.stream)
 
 
-@router.post(RESUME, summary="Go on with a session's run that waits for approval")
+@router.post(RESUME, summary="Go on with a session's run that waits or was interrupted")
 async def resume_session(
-    session_id: str, run_id: str, body: ResumeRequest, asked: Run
+    session_id: str, run_id: str, body: SessionResumeRequest, asked: Run
 ) -> Response:
     """As ``/v1/agents/NAME/runs/ID/resume``."""
     server, owner = _asked(asked.request)
     session = await _session(asked.request, session_id)
     agent = served_agent(server, session.agent)
-    if not session.waiting or session.runs[-1].run_id != run_id:
-        raise ApiError(404, f"no run {run_id!r:.100} waits for approval", code="run_not_found")
-    answers = given_answers(body)
-    read_answers(session.runs[-1], answers)  # What is wrong with them is known at once.
+    last = session.runs[-1] if session.runs else None
+    if last is None or last.id != run_id or session.status not in ("waiting", "interrupted"):
+        raise ApiError(404, f"no run {run_id!r:.100} can go on", code="run_not_found")
+    answers = None if body.approve is None else given_answers(body)
+    if session.status == "waiting" and last.result is not None and answers is not None:
+        read_answers(last.result, answers)  # What is wrong with them is known at once.
     deps = await run_deps(asked)
     events = server.conversations.resume_stream(owner, session_id, agent, answers, deps=deps)
-    steps = len(session.runs[-1].steps)
+    steps = len(last.result.steps) if last.result is not None else 0
     run = run_in_place(
         asked, session.agent, RESUME, _told_busy(events), earlier=steps, keep=False
     )
     return await answer_run(asked, session.agent, run, stream=body.stream)
+
+
+@router.delete(RUNS + "/{run_id}", summary="Give up a run that waits or was interrupted")
+async def abandon_run(request: Request, session_id: str, run_id: str) -> JSONReply:
+    """The session is ready for the next prompt then."""
+    server, owner = _asked(request)
+    session = await _session(request, session_id)
+    if not session.runs or session.runs[-1].id != run_id or session.status == "idle":
+        raise ApiError(404, f"no run {run_id!r:.100} can be given up", code="run_not_found")
+    try:
+        await server.conversations.abandon(owner, session_id)
+    except ConversationBusyError as error:
+        raise _busy(error) from error
+    return JSONReply({"id": run_id, "object": "agent.run", "abandoned": True})
 
 
 @router.get(RUNS + "/{run_id}/prompts/{step}", summary="The exact prompt of a step")
@@ -171,7 +200,7 @@ async def get_prompt(
 ) -> JSONReply:
     """What the model read before it wrote the step: the text, and its parts by who wrote them."""
     session = await _session(request, session_id)
-    result = _run(session, run_id)
+    result = await _run(request, session_id, run_id)
     agent = served_agent(request.app.state.agentkit, session.agent)
     prompt = await asyncio.to_thread(prompt_of_step, agent, result, step)
     usage = result.steps[step].usage
@@ -182,8 +211,8 @@ async def get_prompt(
 @router.get(RUNS + "/{run_id}/citations", summary="Where a run's answer is from")
 async def get_citations(request: Request, session_id: str, run_id: str) -> JSONReply:
     """The answer's sentences, each with the places in the run's sources that say the same."""
-    session = await _session(request, session_id)
-    result = _run(session, run_id)
+    await _session(request, session_id)
+    result = await _run(request, session_id, run_id)
     sentences: list[Any] = []
     if result.sources and result.output:
         from agentkit_retrievers import ground
@@ -202,16 +231,20 @@ def session_to_dict(session: Conversation) -> dict[str, Any]:
         "title": session.title,
         "created": session.created,
         "updated": session.updated,
-        "waiting": session.waiting,
+        "status": session.status,
     }
 
 
-def _shown(result: RunResult, agent: str) -> dict[str, Any]:
+def _shown(run: ConversationRun, agent: str) -> dict[str, Any]:
     """A run with its own messages only: earlier ones are those of the runs before it."""
+    kept = {"prompt": run.prompt, "error": run.error}
+    result = run.result
+    if result is None:
+        return {"id": run.id, "object": "agent.run", "agent": agent, "result": None, **kept}
     data = run_to_dict(result, agent=agent)
     messages = [message_to_dict(message, generation=False) for message in result.new_messages]
     data["result"] = {**data["result"], "messages": messages, "new_from": 0, "documents": []}
-    return data
+    return {**data, **kept}
 
 
 def _asked(request: Request) -> tuple[ServerContext, str]:
@@ -228,10 +261,11 @@ async def _session(request: Request, session_id: str) -> Conversation:
     return found
 
 
-def _run(session: Conversation, run_id: str) -> RunResult:
-    for result in session.runs:
-        if result.run_id == run_id:
-            return result
+async def _run(request: Request, session_id: str, run_id: str) -> RunResult:
+    server, owner = _asked(request)
+    found = await server.conversations.run(owner, session_id, run_id)
+    if found is not None:
+        return found
     raise ApiError(404, f"the session has no run {run_id!r:.100}", code="run_not_found")
 
 
@@ -240,11 +274,15 @@ async def _told_busy(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
         async for event in events:
             yield event
     except ConversationBusyError as error:
-        raise ApiError(409, str(error), code="session_busy") from error
+        raise _busy(error) from error
     finally:
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()
+
+
+def _busy(error: ConversationBusyError) -> ApiError:
+    return ApiError(409, str(error), code="session_busy")
 
 
 def _no_session(session_id: str) -> ApiError:

@@ -27,6 +27,7 @@ const state = {
   running: null, // an AbortController while a run is at work
   sent: "",
   answers: {}, // of calls that were asked about, until all are answered
+  stopped: null, // a run that could go on
   opening: 0, // counts what was opened, so that an answer that comes too late is dropped
 };
 
@@ -68,6 +69,7 @@ function clear() {
   state.session = null;
   state.views = [];
   state.answers = {};
+  state.stopped = null;
   runs.replaceChildren();
   update();
 }
@@ -110,10 +112,13 @@ async function openSession(id) {
     setTitle(session.title);
     $("agent").value = session.agent;
     for (const run of session.runs) {
-      const view = newView(promptOf(run), session.id);
+      const view = newView(run.prompt, session.id);
       view.runId = run.id;
-      view.replay(run);
+      if (run.result) view.replay(run);
+      if (run.error) view.failed(run.error);
     }
+    if (session.status === "interrupted") interrupted(state.views.at(-1));
+    if (session.status === "running") state.views.at(-1)?.failed("This run is at work elsewhere.", () => openSession(id));
     update();
     toEnd(true);
     input.focus();
@@ -123,8 +128,6 @@ async function openSession(id) {
     showProblem(error);
   }
 }
-
-const promptOf = (run) => run.result.messages.filter((m) => m.role === "user").map((m) => m.content).join("\n");
 
 function newView(prompt, session) {
   const view = new RunView(prompt, hooks);
@@ -180,9 +183,46 @@ async function answered(view, card, answer) {
   await work(view, async (signal) => api.events(`${runPath(view)}/resume`, { approve }, signal), () => openSession(view.session));
 }
 
+/** A run that was stopped, here or with the server, can go on, or be given up. */
+function interrupted(view) {
+  const resume = async () => {
+    view.working("Going on");
+    view.after.replaceChildren();
+    await work(view, async (signal) => api.events(`${runPath(view)}/resume`, {}, signal), () => openSession(view.session));
+  };
+  const giveUp = async () => {
+    try {
+      await api.json("DELETE", runPath(view));
+    } catch (error) {
+      showProblem(error);
+    }
+    await openSession(view.session);
+  };
+  view.failed("This run was stopped before it was over.", { "Go on": resume, "Give it up": giveUp });
+  state.stopped = view;
+  update();
+}
+
+/** After a stop: what the server has kept of the run. */
+async function stopped(view) {
+  view.failed("Stopped.");
+  const session = view.session && (await api.get(`v1/sessions/${view.session}`).catch(() => null));
+  if (!session || state.session?.id !== view.session) return;
+  const last = session.runs.at(-1);
+  if (session.status === "interrupted" && last) {
+    view.runId = last.id;
+    interrupted(view);
+  } else if (session.status === "waiting") {
+    await openSession(view.session);
+  } else {
+    view.failed("Stopped. The server keeps nothing of this run.");
+  }
+}
+
 /** Carries out a run, or what is left of one, and shows how it ends. */
 async function work(view, begin, again) {
   const control = (state.running = new AbortController());
+  state.stopped = null;
   update();
   let finished = false;
   try {
@@ -193,11 +233,10 @@ async function work(view, begin, again) {
     }
     if (!finished && !control.signal.aborted) view.failed("The connection ended before the run did.", again);
   } catch (error) {
-    if (control.signal.aborted) view.failed("Stopped. The server forgets this exchange.");
+    if (control.signal.aborted) await stopped(view);
     else view.failed(error.message, again);
   } finally {
     if (state.running === control) state.running = null;
-    if (view.run && state.session) state.session.waiting = view.run.pending.length > 0;
     update();
     toEnd();
     await list.load();
@@ -206,7 +245,7 @@ async function work(view, begin, again) {
   }
 }
 
-const waiting = () => state.views.some((view) => view.cards.some((card) => card.asking));
+const waiting = () => Boolean(state.stopped) || state.views.some((view) => view.cards.some((card) => card.asking));
 
 function stop() {
   state.running?.abort();
@@ -220,7 +259,7 @@ function update() {
   send.setAttribute("aria-label", busy ? "Stop" : "Send");
   send.classList.toggle("stop", busy);
   send.disabled = !busy && (waiting() || !input.value.trim());
-  input.placeholder = waiting() ? "First say whether the call above may run" : "Ask something";
+  input.placeholder = state.stopped ? "First say whether the run above goes on" : waiting() ? "First say whether the call above may run" : "Ask something";
   $("agent").disabled = Boolean(state.session) || busy;
 }
 

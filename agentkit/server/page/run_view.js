@@ -243,12 +243,17 @@ export class RunView {
     this.turn = null;
   }
 
-  /** The run was stopped, or failed. */
+  /**
+   * The run was stopped, or failed.
+   * @param {string} message
+   * @param {Function|Object<string, Function>|null} again What can be done about it.
+   */
   failed(message, again = null) {
     this.settle();
     for (const card of this.cards) card.stopped();
     const notice = h("div.notice", {}, h("p", { text: message }));
-    if (again) notice.append(h("button", { type: "button", text: "Try again", onclick: again }));
+    const ways = typeof again === "function" ? { "Try again": again } : again ?? {};
+    notice.append(h("span.ways", {}, ...Object.entries(ways).map(([text, onclick]) => h("button", { type: "button", text, onclick }))));
     this.after.replaceChildren(notice);
     this.hooks.say(message, true);
   }

@@ -61,7 +61,7 @@ export class SessionList {
   row(session) {
     const title = session.title || "Untitled";
     const open = h("button.open", { type: "button", title, onclick: () => this.hooks.open(session.id) },
-      h("span.title", { text: title }), session.waiting ? h("span.waits", { text: "waits" }) : null);
+      h("span.title", { text: title }), session.status === "waiting" ? h("span.waits", { text: "waits" }) : null);
     const rename = h("button.quiet.tool", { type: "button", "aria-label": `Rename ${title}`, onclick: () => this.rename(session, row) }, icon("pencil"));
     const remove = h("button.quiet.tool", { type: "button", "aria-label": `Delete ${title}`, onclick: () => this.remove(session, row) }, icon("bin"));
     const row = h("li", { data: { id: session.id } }, open, rename, remove);
