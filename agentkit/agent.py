@@ -181,6 +181,11 @@ class Agent:
         """How the agent's model chooses tokens, where a run does not say otherwise."""
         return self._settings.sampling
 
+    @property
+    def secrets(self) -> Secrets | None:
+        """What must not reach the model, beside the secrets of tools."""
+        return self._settings.secrets
+
     async def run(
         self,
         prompt: Prompt,

@@ -71,6 +71,9 @@ def serve(
             rich_help_panel=_KEYS,
         ),
     ] = False,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="A page for people at `/`.")
+    ] = True,
     metrics: Annotated[
         Literal["open", "key", "off"],
         typer.Option(help="Who may read `/metrics`.", rich_help_panel=_KEYS),
@@ -157,6 +160,7 @@ def serve(
     options = ServerOptions(
         api_keys=keys,
         metrics=metrics,
+        page=page,
         served_names=tuple(served_name or ()),
         max_tokens=max_tokens,
         max_running=max_running,
@@ -176,6 +180,8 @@ def serve(
     def tell(url: str) -> None:
         names = [app.state.agentkit.model.name, *(f"agent {name}" for name in loaded)]
         notes.print(f"serving {', '.join(names)} at {url}/v1")
+        if page:
+            notes.print(f"the page is at {url}/")
 
     run(app, host=host, port=port, log_level="warning", on_started=tell)
 

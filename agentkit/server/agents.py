@@ -28,7 +28,17 @@ from agentkit.server.plain_json import AnyObject
 from agentkit.server.sending import JSONReply, json_text
 from agentkit.server.streams import EventStream, first_then_rest
 
-__all__ = ["RunRequest", "router"]
+__all__ = [
+    "ResumeRequest",
+    "RunRequest",
+    "answer_run",
+    "given_answers",
+    "router",
+    "run_deps",
+    "run_in_place",
+    "run_sampling",
+    "served_agent",
+]
 
 RUNS = "/v1/agents/{name}/runs"
 RESUME = RUNS + "/{run_id}/resume"
@@ -94,7 +104,7 @@ async def agents(request: Request) -> JSONReply:
 @router.get("/v1/agents/{name}", summary="One agent")
 async def one_agent(request: Request, name: str) -> JSONReply:
     """An agent, with its tools."""
-    return JSONReply(_described(name, _agent(request.app.state.agentkit, name)))
+    return JSONReply(_described(name, served_agent(request.app.state.agentkit, name)))
 
 
 @router.post(RUNS, summary="Run an agent")
@@ -102,28 +112,28 @@ async def run_agent(name: str, body: RunRequest, asked: Run) -> Response:
     """A whole run. One that has to ask whether a call may run ends with the status
     ``requires_approval``, and goes on by ``…/runs/ID/resume``."""
     server = asked.server
-    agent = _agent(server, name)
+    agent = served_agent(server, name)
     prompt: Any = body.input
     events = agent.stream(
         prompt if isinstance(prompt, str) else read_messages(prompt),
         history=read_messages(body.history) if body.history else None,
         documents=[d.document(i) for i, d in enumerate(body.documents or (), start=1)],
         tool_choice=body.tool_choice,
-        sampling=_sampling(agent, body, server),
-        deps=await _deps(asked),
+        sampling=run_sampling(agent, body, server),
+        deps=await run_deps(asked),
     )
-    return await _answer(asked, name, _run(asked, name, RUNS, events), stream=body.stream)
+    return await answer_run(asked, name, run_in_place(asked, name, RUNS, events), stream=body.stream)
 
 
 @router.get(RUNS + "/{run_id}", summary="A run that waits for approval")
 async def paused_run(request: Request, name: str, run_id: str) -> JSONReply:
     """The run so far, with the calls that wait."""
     server: ServerContext = request.app.state.agentkit
-    _agent(server, name)
+    served_agent(server, name)
     found = await server.paused.get(run_id)
     caller = request.scope["agentkit.caller"].name
     if found is None or (found.agent, found.caller) != (name, caller):
-        raise _no_run(run_id)
+        raise no_such_run(run_id)
     return JSONReply(run_to_dict(found.result, agent=name))
 
 
@@ -131,17 +141,17 @@ async def paused_run(request: Request, name: str, run_id: str) -> JSONReply:
 async def resume_run(name: str, run_id: str, body: ResumeRequest, asked: Run) -> Response:
     """Calls that are approved run now, those denied are told to the model, and the run goes on."""
     server = asked.server
-    agent = _agent(server, name)
+    agent = served_agent(server, name)
     found = await server.paused.get(run_id)
     if found is None or (found.agent, found.caller) != (name, asked.caller.name):
-        raise _no_run(run_id)
-    answers = _answers(body)
+        raise no_such_run(run_id)
+    answers = given_answers(body)
     read_answers(found.result, answers)  # What is wrong with them must not cost the run.
-    deps = await _deps(asked)
+    deps = await run_deps(asked)
     if await server.paused.take(run_id) is None:
         raise ApiError(409, f"run {run_id!r:.100} is going on already", code="run_in_progress")
     events = _resumed(asked, agent, found, answers, deps)
-    return await _answer(asked, name, events, stream=body.stream)
+    return await answer_run(asked, name, events, stream=body.stream)
 
 
 async def _resumed(
@@ -152,7 +162,7 @@ async def _resumed(
     try:
         resumed = agent.resume_stream(paused.result, answers, deps=deps)
         steps = len(paused.result.steps)
-        run = _run(asked, paused.agent, RESUME, resumed, earlier=steps)
+        run = run_in_place(asked, paused.agent, RESUME, resumed, earlier=steps)
         async with aclosing(run) as events:  # type: ignore[type-var]
             async for event in events:
                 begun = True
@@ -162,10 +172,25 @@ async def _resumed(
             await asked.server.paused.put(paused)
 
 
-async def _run(
-    asked: Exchange, name: str, route: str, run: AsyncIterator[Event], *, earlier: int = 0
+async def run_in_place(
+    asked: Exchange,
+    name: str,
+    route: str,
+    run: AsyncIterator[Event],
+    *,
+    earlier: int = 0,
+    keep: bool = True,
 ) -> AsyncIterator[Event]:
-    """The run's events, once there is a place for it."""
+    """The run's events, once there is a place for it.
+
+    Args:
+        asked: The request.
+        name: Of the agent.
+        route: For the metrics.
+        run: Not begun yet.
+        earlier: Steps that are accounted for already.
+        keep: Whether a run that waits for approval is kept here; a session keeps its own.
+    """
     server = asked.server
     async with server.gate.place():
         timed = server.metrics.timed_run(run, route=route, arrived=asked.arrived)
@@ -173,6 +198,10 @@ async def _run(
             async for event in events:
                 if isinstance(event, RunFinished):
                     await _account(asked, name, event.result, earlier)
+                    if keep and event.result.pending:
+                        await server.paused.put(
+                            PausedRun(agent=name, caller=asked.caller.name, result=event.result)
+                        )
                 yield event
 
 
@@ -182,15 +211,12 @@ async def _account(asked: Exchange, name: str, result: RunResult, earlier: int) 
     for step in result.steps[earlier:]:
         used = step.usage
         server.rates.spend(asked.caller, used.prefilled_tokens + used.generated_tokens)
-    if result.pending:
-        await server.paused.put(
-            PausedRun(agent=name, caller=asked.caller.name, result=result)
-        )
 
 
-async def _answer(
+async def answer_run(
     asked: Exchange, name: str, run: AsyncIterator[Event], *, stream: bool
 ) -> Response:
+    """The response to a run: its events as they happen, or its result."""
     if not stream:
         try:
             result = await asked.watch.do(_result(run))
@@ -216,7 +242,8 @@ async def _written(run: AsyncIterator[Event], name: str) -> AsyncIterator[str]:
             yield f"event: {data['type']}\ndata: {json_text(data)}\n\n"
 
 
-def _answers(body: ResumeRequest) -> bool | dict[str, ApprovalAnswer]:
+def given_answers(body: Any) -> bool | dict[str, ApprovalAnswer]:
+    """The answers in the SDK's form."""
     if isinstance(body.approve, bool):
         return body.approve
     return {
@@ -231,7 +258,8 @@ def _answers(body: ResumeRequest) -> bool | dict[str, ApprovalAnswer]:
     }
 
 
-def _sampling(agent: Agent, body: RunRequest, server: ServerContext) -> Sampling | None:
+def run_sampling(agent: Agent, body: Any, server: ServerContext) -> Sampling | None:
+    """How the model chooses tokens in a run, if its request says anything about it."""
     given = {
         name: value
         for name in ("max_tokens", "temperature", "seed")
@@ -248,13 +276,19 @@ def _sampling(agent: Agent, body: RunRequest, server: ServerContext) -> Sampling
     return replace(agent.sampling, **given) if given else None
 
 
-async def _deps(asked: Exchange) -> Any:
+async def run_deps(asked: Exchange) -> Any:
+    """The ``deps`` of a run."""
     make = asked.server.deps
     deps = None if make is None else make(asked.request)
     return await deps if inspect.isawaitable(deps) else deps
 
 
-def _agent(server: ServerContext, name: str) -> Agent:
+def served_agent(server: ServerContext, name: str) -> Agent:
+    """The agent of that name.
+
+    Raises:
+        ApiError: 404: there is none.
+    """
     if name not in server.agents:
         names = ", ".join(server.agents) or "none"
         raise ApiError(
@@ -263,7 +297,7 @@ def _agent(server: ServerContext, name: str) -> Agent:
     return server.agents[name]
 
 
-def _no_run(run_id: str) -> ApiError:
+def no_such_run(run_id: str) -> ApiError:
     return ApiError(404, f"no run {run_id!r:.100} waits for approval", code="run_not_found")
 
 

@@ -16,8 +16,9 @@ from agentkit.agent_inputs import as_model
 from agentkit.errors import UserError
 from agentkit.models.base import Model
 from agentkit.server import agents as agent_routes
-from agentkit.server import chat, embeddings, lifecycle, metrics
+from agentkit.server import chat, embeddings, lifecycle, metrics, page, sessions
 from agentkit.server.context import ServerContext
+from agentkit.server.conversations import Conversations, ConversationsInMemory
 from agentkit.server.entrance import Doorkeeper, Meter
 from agentkit.server.errors import handle_errors
 from agentkit.server.generations import Generations
@@ -40,6 +41,7 @@ def create_app(
     options: ServerOptions | None = None,
     deps: Callable[[Request], Any] | None = None,
     paused: PausedRuns | None = None,
+    conversations: Conversations | None = None,
     close_models: bool = True,
 ) -> FastAPI:
     """Make an application that serves a model and agents; run it with any ASGI server.
@@ -56,6 +58,7 @@ def create_app(
         options: How clients are treated.
         deps: Makes the ``deps`` of an agent's run out of its HTTP request; may be async.
         paused: Where runs are kept that wait for approval; in memory, if not given.
+        conversations: Where the page's conversations are kept; in memory, if not given.
         close_models: Free the models when the application ends.
 
     Raises:
@@ -83,6 +86,7 @@ def create_app(
         lifecycle=lifecycle.Lifecycle(models, gate),
         paused=paused or RunsInMemory(options.paused_runs, options.paused_seconds),
         generations=Generations(),
+        conversations=conversations or ConversationsInMemory(),
         deps=deps,
     )
 
@@ -120,6 +124,9 @@ def _application(context: ServerContext, lifespan: Any) -> FastAPI:
     for router in (chat.router, embeddings.router, agent_routes.router):
         app.include_router(router, dependencies=keyed)
     app.include_router(lifecycle.router)
+    if options.page:
+        app.include_router(sessions.router, dependencies=keyed)
+        app.include_router(page.router)
     if options.metrics != "off":
         app.include_router(metrics.router, dependencies=keyed if options.metrics == "key" else [])
     # From the inside out.

@@ -18,6 +18,7 @@ from agentkit.server.sending import Watch
 
 if TYPE_CHECKING:
     from agentkit.agent import Agent
+    from agentkit.server.conversations import Conversations
     from agentkit.server.embeddings import EmbeddingService
     from agentkit.server.generations import Generations
     from agentkit.server.lifecycle import Lifecycle
@@ -50,6 +51,8 @@ class ServerContext:
     """Runs that wait for approval."""
     generations: Generations
     """Turns of late, with their tokens."""
+    conversations: Conversations
+    """What has been said with the agents, for the page."""
     deps: Callable[[Request], Any] | None = None
     """Makes the ``deps`` of a run."""
     started: int = field(default_factory=lambda: int(time.time()))

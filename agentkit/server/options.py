@@ -75,6 +75,9 @@ class ServerOptions:
     """Agent runs that are kept while they wait for approval; the oldest go first."""
     paused_seconds: float = 24 * 3600.0
     """How long they are kept."""
+    page: bool = True
+    """Whether there is a page at ``/``, with the routes below ``/v1/sessions`` that it needs.
+    Who may use these sees prompts in full, with the agents' instructions."""
     stop_sequences: int = 16
     """How many stop strings a request may have."""
 
