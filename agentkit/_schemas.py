@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import marshal
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,8 @@ SINGLES = (
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_SINGLES = ("not", "if", "then", "else")
 
+# Of marshal: the same value always gives the same bytes.
+_WITHOUT_REFERENCES = 2
 _BARE_KEY = re.compile(r"[^\W\d][\w-]*")
 _PYTHON_TYPES = {
     "int": "integer",
@@ -136,18 +140,14 @@ def build_validator(root: dict[str, Any], *, tool_name: str | None) -> Draft2020
         root: The schema, a copy that may be rewritten.
         tool_name: For the error message.
     """
-    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
     try:
-        # The metaschema's only format that matters here is "regex": a pattern that does not
-        # compile would otherwise surface as re.error in the middle of a run.
-        meta = Draft202012Validator(
-            Draft202012Validator.META_SCHEMA, format_checker=FormatChecker(formats=["regex"])
-        )
-        error = best_match(meta.iter_errors(root))
-        if error is not None:
-            raise _invalid(tool_name, error)
+        if not _obeys_metaschema(root):
+            error = best_match(_metaschema().iter_errors(root))
+            if error is not None:
+                raise _invalid(tool_name, error)
         for path, node in _walk(root, ()):
             _check_node(root, path, node, tool_name)
             _replace_false(node)
@@ -159,6 +159,39 @@ def build_validator(root: dict[str, Any], *, tool_name: str | None) -> Draft2020
 
 
 def _invalid(tool_name: str | None, error: Any) -> SchemaError:
+@functools.cache
+def _metaschema() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    # The metaschema's only format that matters here is "regex": a pattern that does not compile
+    # would otherwise surface as re.error in the middle of a run.
+    return Draft202012Validator(
+        Draft202012Validator.META_SCHEMA, format_checker=FormatChecker(formats=["regex"])
+    )
+
+
+def _obeys_metaschema(root: dict[str, Any]) -> bool:
+    """Whether a schema is valid, remembered by its parts.
+
+    Most of the time that it takes to make hundreds of tools would go into this. The tools of a
+    service have parameters in common, and each is judged by itself.
+    """
+    properties = root.get("properties")
+    parts = [root]
+    if isinstance(properties, dict):
+        parts = [{**root, "properties": {}}, *properties.values()]
+    try:
+        return all(_is_schema(marshal.dumps(part, _WITHOUT_REFERENCES)) for part in parts)
+    except ValueError:  # Something that JSON does not have, or nested too deeply.
+        return False
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_schema(packed: bytes) -> bool:
+    return _metaschema().is_valid(marshal.loads(packed))
+
+
+def _invalid(tool_name: str, error: Any) -> SchemaError:
     path, value = list(error.absolute_path), error.instance
     if path and path[-1] == "type" and isinstance(value, str):
         known = "array, boolean, integer, null, number, object, string"

@@ -139,6 +139,27 @@ def test_echoes_in_other_spellings_are_blotted_out(
     )
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"you sent": [f"Bearer {SECRET}"]}).encode(),
+        json.dumps({SECRET: 1, "beside": "é"}, ensure_ascii=False).encode(),
+        b'{"a": "' + "".join(f"\\u{ord(c):04x}" for c in SECRET).encode() + b'"}',
+        json.dumps([SECRET]).encode("utf-16"),
+        json.dumps([SECRET]).encode("utf-32-le"),
+    ],
+    ids=["value", "key", "escaped", "utf-16", "utf-32"],
+)
+def test_echoes_within_json_are_blotted_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setenv("PROBE_TOKEN", SECRET)
+    service.replies.append(Reply(200, body, {"Content-Type": "application/json"}))
+    shown = str(call(make(service.url, auth=BearerAuth(env="PROBE_TOKEN"))))
+    assert SECRET not in shown
+    assert "[secret]" in shown
+
+
 def test_logs_hold_no_credentials(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     service.replies.append(Reply(headers={"X-Echo": SECRET}))
     with caplog.at_level(logging.DEBUG):

@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import json
 import re
+import tracemalloc
+import zlib
 
 import pytest
 
@@ -135,6 +137,33 @@ def test_huge_pages_are_cut_and_slow_ones_given_up(service: Service) -> None:
     with pytest.raises(ToolError, match=r"within 0\.3 s"):
         read(tool_for(service, timeout=0.3), service.url)
     service.released.set()
+
+
+def test_a_bomb_is_never_unpacked_beyond_the_limit(service: Service) -> None:
+    # 200 MB of nothing, in 200 kB: of which httpx would make chunks of 64 MB.
+    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    parts = [packer.compress(b"a" * 1_000_000) for _ in range(200)]
+    bomb = b"".join([*parts, packer.flush()])
+    service.replies.append(
+        Reply(body=bomb, headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"})
+    )
+    tool = tool_for(service, max_bytes=100_000)
+    tracemalloc.start()
+    try:
+        text = read(tool, service.url)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "longer than" in read(tool, service.url, offset=96_000)
+    assert text.count("a") > 5000
+    assert peak < 5_000_000
+
+
+def test_a_page_compressed_otherwise(service: Service) -> None:
+    headers = {**HTML, "Content-Encoding": "br"}
+    service.replies.append(Reply(body=b"?", headers=headers))
+    with pytest.raises(ToolError, match="compressed as 'br'"):
+        read(tool_for(service), service.url)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 import ssl
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import httpx
 import stamina
 
-from agentkit_tools._http_body import ACCEPT_ENCODING, read_body
+from agentkit_tools._http_body import read_body
 from agentkit_tools.auth import Auth, RenewableAuth
 from agentkit_tools.http_errors import (
     HTTPConnectionError,
@@ -28,7 +29,7 @@ from agentkit_tools.http_errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable
 
     from agentkit_tools._http_pool import ClientPool
     from agentkit_tools.host_limits import HostLimits
@@ -139,7 +140,8 @@ class Sender:
         """Send a request, again where that may help.
 
         Args:
-            build: Makes the request, anew for each attempt.
+            build: Makes the request, anew for each attempt; with
+                :data:`~agentkit_tools._http_body.ACCEPT_ENCODING`.
 
         Returns:
             The response, whatever its status.
@@ -148,19 +150,21 @@ class Sender:
             HTTPToolError: There is no response that can be used.
         """
         client = await self.pool.get()
-        tries = 0
+        tries = 1
+        began = time.monotonic()
         deadline = asyncio.timeout(self.timeout)
         try:
             async with deadline:
-                async for attempt in stamina.retry_context(
-                    on=self._wait,
-                    attempts=1 + self.retries,
-                    timeout=self.timeout,
-                    wait_initial=0.5,
-                    wait_max=8.0,
-                    wait_jitter=0.5,
-                ):
+                try:
+                    return await self._attempt(client, build(client))
+                except _TransientError as error:
+                    failure: _TransientError | None = error
+                # Only now: most requests are sent once, and a retry context is not cheap to make.
+                async for attempt in self._retries(began):
                     with attempt:
+                        if failure is not None:  # The first attempt has been made.
+                            first, failure = failure, None
+                            raise first
                         tries += 1
                         return await self._attempt(client, build(client))
         except _TransientError as error:
@@ -176,6 +180,18 @@ class Sender:
             ) from error
         raise AssertionError("stamina ends with a result or an exception")
 
+    def _retries(self, began: float) -> AsyncIterable[stamina.Attempt]:
+        """Attempts, the first of which is for the failure that there was already."""
+        left = None if self.timeout is None else self.timeout - (time.monotonic() - began)
+        return stamina.retry_context(
+            on=self._wait,
+            attempts=1 + self.retries,
+            timeout=left if left is None else max(left, 0.001),
+            wait_initial=0.5,
+            wait_max=8.0,
+            wait_jitter=0.5,
+        )
+
     def _wait(self, error: Exception) -> bool | float:
         """Whether to try again and, if the service says so, after how many seconds."""
         if not isinstance(error, _TransientError) or (error.sent and not self.repeatable):
@@ -187,7 +203,7 @@ class Sender:
         return wait if wait <= limit else False
 
     async def _attempt(self, client: httpx.AsyncClient, request: httpx.Request) -> Reply:
-        host = f"{request.url.host}:{request.url.port or request.url.scheme}"
+        host = "" if self.limits is None else _host(request.url)
         async with nullcontext() if self.limits is None else self.limits.slot(host):
             try:
                 async with asyncio.timeout(self.attempt_timeout) as deadline:
@@ -214,7 +230,6 @@ class Sender:
         """
 
         async def send(request: httpx.Request) -> httpx.Response:
-            request.headers["Accept-Encoding"] = ACCEPT_ENCODING
             return await client.send(request, stream=True, follow_redirects=False)
 
         for _ in range(1 + _MAX_REDIRECTS):
@@ -245,15 +260,22 @@ class Sender:
             raise HTTPResponseError(
                 f"the response is larger than the limit of {limit} bytes; ask for less"
             )
-        media_type = response.headers.get("Content-Type", "").partition(";")[0]
+        content_type = response.headers.get("Content-Type", "").lower()
+        # Parsing the header's parameters takes longer than all the rest here.
+        charset = response.charset_encoding if "charset" in content_type else None
+        retry_after = response.headers.get("Retry-After")
         return Reply(
             status=response.status_code,
             reason=response.reason_phrase[:_MAX_REASON_CHARS],
-            content_type=media_type.strip().lower()[:100],
-            encoding=response.charset_encoding or "utf-8",
+            content_type=content_type.partition(";")[0].strip()[:100],
+            encoding=charset or "utf-8",
             body=body,
-            retry_after=_retry_after(response.headers.get("Retry-After", "")),
+            retry_after=None if retry_after is None else _retry_after(retry_after),
         )
+
+
+def _host(url: httpx.URL) -> str:
+    return f"{url.host}:{url.port or url.scheme}"
 
 
 def _translate(error: httpx.HTTPError | httpx.InvalidURL) -> Exception:

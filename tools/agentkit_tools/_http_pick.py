@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ from agentkit_tools.http_errors import HTTPResponseError
 __all__ = ["JMESPath", "Shortener", "parse_path", "take"]
 
 _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]+)\]")
+_ANY = sys.maxsize
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 
@@ -139,11 +141,13 @@ class Shortener:
             depth: Levels above it.
 
         Returns:
-            The value, copied where it was cut.
+            The value, copied if something was cut.
         """
         if isinstance(value, str):
             return self._text(value)
         if not isinstance(value, dict | list):
+            return value
+        if not depth and self._fits(value):
             return value
         if value and self.max_depth is not None and depth >= self.max_depth:
             return f"… {len(value)} {_things(value)}, not shown"
@@ -161,6 +165,27 @@ class Shortener:
             else:
                 shown.append(f"… {note}")
         return shown
+
+    def _fits(self, value: Any) -> bool:
+        """Whether nothing must be cut, as in most responses. Level by level, which is fast."""
+        max_items = _ANY if self.max_items is None else self.max_items
+        max_chars = _ANY if self.max_chars is None else self.max_chars
+        level, depth = [value], 0
+        while level:
+            if self.max_depth is not None and depth >= self.max_depth and any(level):
+                return False
+            deeper = []
+            for parent in level:
+                if len(parent) > max_items:
+                    return False
+                for item in parent.values() if isinstance(parent, dict) else parent:
+                    if isinstance(item, str):
+                        if len(item) > max_chars:
+                            return False
+                    elif isinstance(item, dict | list):
+                        deeper.append(item)
+            level, depth = deeper, depth + 1
+        return True
 
     def _text(self, text: str) -> str:
         if self.max_chars is None or len(text) <= self.max_chars:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote_plus
 
 from agentkit.errors import SchemaError, UserError
+from agentkit_tools._http_body import ACCEPT_ENCODING
 from agentkit_tools._http_style import ParameterStyle, encode_cookie, pairs_of, text_of, write
 from agentkit_tools._http_template import (
     MISSING,
@@ -133,9 +134,9 @@ class RequestTemplate:
     def _headers(self, values: Mapping[str, Any], key: str | None) -> httpx.Headers:
         import httpx
 
-        headers = httpx.Headers({"Accept": self.accept})
+        headers = httpx.Headers({"Accept": self.accept, "Accept-Encoding": ACCEPT_ENCODING})
         for name, (value, argument) in _entries(self.headers, values).items():
-            if value is None:
+            if value is None or name.lower() == "accept-encoding":
                 continue
             text = write(name, value, self.styles.get(argument or ""), str).strip()
             # Line breaks would smuggle in headers of the model's own.

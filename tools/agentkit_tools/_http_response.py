@@ -12,7 +12,7 @@ from agentkit_tools.http_errors import HTTPResponseError, HTTPStatusError
 if TYPE_CHECKING:
     from agentkit_tools._http_client import Reply
 
-__all__ = ["decode", "describe_failure", "is_json", "redact", "spellings"]
+__all__ = ["decode", "describe_failure", "is_json", "redact", "redact_reply", "spellings"]
 
 _MAX_EXCERPT_CHARS = 300
 # Deeper JSON means nothing to a model, and recursion over it would end in a RecursionError.
@@ -87,16 +87,19 @@ def _parse(reply: Reply) -> Any:
     try:
         try:
             value = json.loads(reply.body, parse_constant=_refuse_constant)
+            brackets = reply.body.count(b"[") + reply.body.count(b"{")
         except UnicodeDecodeError:
             # JSON is UTF-8, but a service that says otherwise may mean it.
-            value = json.loads(reply.body.decode(reply.encoding), parse_constant=_refuse_constant)
+            text = reply.body.decode(reply.encoding)
+            value = json.loads(text, parse_constant=_refuse_constant)
+            brackets = text.count("[") + text.count("{")
     except RecursionError:
         raise HTTPResponseError("the service answered with JSON that is nested too deep") from None
     except (ValueError, LookupError) as error:
         raise HTTPResponseError(
             f"the service answered with JSON that cannot be read: {str(error)[:200]}"
         ) from None
-    if _deeper_than(value, _MAX_NESTING):
+    if brackets > _MAX_NESTING and _deeper_than(value, _MAX_NESTING):
         raise HTTPResponseError(
             f"the service answered with JSON that is nested more than {_MAX_NESTING} levels deep"
         )
@@ -146,13 +149,38 @@ def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
     Those of fewer than 4 characters are left out. Longer ones come first, as one may be part of
     another.
     """
-    found = set()
+    found: set[str] = set()
     for secret in secrets:
         if len(secret) >= _MIN_SECRET_CHARS:
             escaped = json.dumps(secret)[1:-1]
             found |= {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
             found |= {escaped, escaped.replace("/", "\\/")}
     return tuple(sorted(found, key=lambda text: (-len(text), text)))
+
+
+def redact_reply(value: Any, reply: Reply, secrets: Sequence[str]) -> Any:
+    """:func:`redact`, of what was decoded from a response.
+
+    Texts in JSON without a backslash stand in the response as they are: where the whole of it
+    holds no secret, no part of it needs to be looked at.
+
+    Args:
+        value: As :func:`decode` gave it.
+        reply: The response.
+        secrets: Texts to replace.
+    """
+    if isinstance(value, dict | list) and not _may_hold(reply.body, secrets):
+        return value
+    return redact(value, secrets)
+
+
+def _may_hold(body: bytes, secrets: Sequence[str]) -> bool:
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    # Zeros: UTF-16 or UTF-32, which the JSON parser knows by them.
+    return "\\" in text or "\0" in text or any(secret in text for secret in secrets)
 
 
 def redact(value: Any, secrets: Sequence[str]) -> Any:

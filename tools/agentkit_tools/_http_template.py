@@ -6,6 +6,7 @@ argument of that name; ``{{`` and ``}}`` are literal braces.
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Mapping
@@ -148,14 +149,15 @@ def fill_url(
 
 
 def _climbs(text: str) -> bool:
-    return any(part in (".", "..") for part in re.split(r"[/\\]", text))
+    return "." in text and any(part in (".", "..") for part in re.split(r"[/\\]", text))
 
 
 def _text_or_empty(name: str | None, arguments: Mapping[str, Any]) -> str:
     return "" if name is None else text_of(arguments[name])
 
 
-def _split(template: str, where: str) -> list[tuple[str, str | None]]:
+@functools.lru_cache(maxsize=4096)
+def _split(template: str, where: str) -> tuple[tuple[str, str | None], ...]:
     """Pieces of literal text, each with the name that follows it."""
     try:
         pieces = list(string.Formatter().parse(template))
@@ -167,4 +169,4 @@ def _split(template: str, where: str) -> list[tuple[str, str | None]]:
                 f"{where}: {{{name}}} is not a plain name of a parameter; write {{{{ and }}}} for "
                 "literal braces"
             )
-    return [(text, name) for text, name, _, _ in pieces]
+    return tuple((text, name) for text, name, _, _ in pieces)

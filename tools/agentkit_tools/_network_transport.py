@@ -7,7 +7,7 @@ import functools
 import http.cookiejar
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -73,6 +73,8 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
         )
         super().__init__(verify=context)
         self._policy = policy
+        places = None if http2 else limits.max_connections
+        self._places = None if places is None else asyncio.Semaphore(places)
         # httpx has no option for the backend. What it does with the pool is what we want.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
@@ -86,7 +88,55 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._policy.check_url(request.url)
-        return await super().handle_async_request(request)
+        if self._places is None:
+            return await super().handle_async_request(request)
+        await _take(self._places, request)
+        try:
+            response = await super().handle_async_request(request)
+        except BaseException:
+            self._places.release()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Placed(response.stream, self._places)
+        return response
+
+
+async def _take(places: asyncio.Semaphore, request: httpx.Request) -> None:
+    """Wait until a connection may be had.
+
+    httpcore's pool compares each waiting request with each connection whenever anything changes,
+    which with hundreds of requests takes longer than to send them. So they wait outside of it.
+    """
+    if not places.locked():
+        await places.acquire()  # Without ever waiting.
+        return
+    seconds = request.extensions.get("timeout", {}).get("pool")
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            await places.acquire()
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise httpx.PoolTimeout(f"no connection was free within {seconds:g} s") from None
+
+
+class _Placed(httpx.AsyncByteStream):
+    """A response's body, which gives its place free when it is closed."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, places: asyncio.Semaphore) -> None:
+        self._stream = stream
+        self._places: asyncio.Semaphore | None = places
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        places, self._places = self._places, None
+        try:
+            await self._stream.aclose()
+        finally:
+            if places is not None:
+                places.release()
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):

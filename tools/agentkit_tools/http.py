@@ -15,7 +15,7 @@ from agentkit_tools._http_client import Sender
 from agentkit_tools._http_pick import JMESPath, Shortener, parse_path, take
 from agentkit_tools._http_pool import ClientPool
 from agentkit_tools._http_request import BodyType, RequestTemplate
-from agentkit_tools._http_response import decode, describe_failure, redact
+from agentkit_tools._http_response import decode, describe_failure, redact, redact_reply
 from agentkit_tools._http_style import ParameterStyle, StyleName
 from agentkit_tools._parameters import model_parameters
 from agentkit_tools._secrets import in_use, watching
@@ -169,6 +169,11 @@ class HTTPTool:
         self.approval = approval
         """Whether calls run; ``None`` leaves it to the agent."""
         check_schema(self.definition.parameters, tool_name=name)
+        self._defaults = {
+            argument: schema["default"]
+            for argument, schema in self.definition.parameters["properties"].items()
+            if isinstance(schema, Mapping) and schema.get("default") is not None
+        }
         self._request = RequestTemplate(
             label=label,
             method=method.upper(),
@@ -231,7 +236,7 @@ class HTTPTool:
         values = self._complete(arguments)
         with watching(self.secrets()):
             try:
-                result = redact(await self._fetch(values), in_use())
+                result = await self._fetch(values)
             except ToolError as error:
                 error.args = (redact(str(error), in_use()),)
                 # "from None": what lies beneath may hold the URL, and with it a key.
@@ -267,7 +272,7 @@ class HTTPTool:
         reply = await self._sender.send(build)
         if not 200 <= reply.status < 300:
             raise describe_failure(reply)
-        return decode(reply, accept=self._accept)
+        return redact_reply(decode(reply, accept=self._accept), reply, in_use())
 
     def _client_maker(
         self,
@@ -310,9 +315,8 @@ class HTTPTool:
                 raise HTTPRequestError(explain(error, arguments)) from error
             dumped = model.model_dump(mode="json", by_alias=True)
             return {k: v for k, v in dumped.items() if v is not None or k in values}
-        for name, schema in self.definition.parameters["properties"].items():
-            if isinstance(schema, Mapping) and schema.get("default") is not None:
-                values.setdefault(name, schema["default"])
+        for name, default in self._defaults.items():
+            values.setdefault(name, default)
         return values
 
 

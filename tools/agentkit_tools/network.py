@@ -48,6 +48,8 @@ _DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
 # Spellings of IPv4 addresses that resolvers understand: 127.1, 0x7f000001, 017700000001.
 _NUMERIC = re.compile(r"[0-9][0-9a-fA-FxX.]*")
 _LOCALHOST = "localhost"
+# Judged URLs that are remembered: many for a program, few for memory.
+_MAX_PASSED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,9 @@ class NetworkPolicy:
     _only: tuple[_Host, ...] | None = field(init=False, repr=False, compare=False)
     _allowed: tuple[_Host, ...] = field(init=False, repr=False, compare=False)
     _networks: tuple[Network, ...] = field(init=False, repr=False, compare=False)
+    _passed: set[tuple[str, str, int | None]] = field(
+        default_factory=set, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -135,6 +140,10 @@ class NetworkPolicy:
                 address, in whatever spelling, which is not allowed.
         """
         parsed = _read_url(url)
+        # All that the verdict depends on. A tool's requests go to one host, mostly.
+        place = (parsed.scheme, parsed.host, parsed.port)
+        if place in self._passed:
+            return
         if parsed.scheme not in self.schemes:
             raise HTTPBlockedError(
                 f"the scheme {parsed.scheme!r} is not allowed; use {' or '.join(self.schemes)}"
@@ -151,6 +160,8 @@ class NetworkPolicy:
         address = _literal(host)
         if address is not None:
             self.check_address(address, host=host, port=port)
+        if len(self._passed) < _MAX_PASSED:
+            self._passed.add(place)
 
     def check_address(self, address: str | Address, *, host: str, port: int) -> None:
         """Judge an address that a host has.

@@ -142,6 +142,7 @@ class OAuth2ClientCredentials:
 
     async def _fetch(self) -> tuple[str, float | None]:
         """A token, and how many seconds it is good for, if that is known."""
+        from agentkit_tools._http_body import ACCEPT_ENCODING
         from agentkit_tools._http_client import Sender
 
         client_id = await read(self.client_id_env, self.client_id, secret=False)
@@ -151,6 +152,7 @@ class OAuth2ClientCredentials:
             form["scope"] = " ".join(self.scopes)
         headers = {
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
             "Content-Type": "application/x-www-form-urlencoded",
         }
         if self.secret_in == "basic":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
+from agentkit_tools._http_body import ACCEPT_ENCODING, read_body
 from agentkit_tools._page_markdown import check_installed, page_markdown
 from agentkit_tools.http_errors import (
     HTTPConnectionError,
@@ -96,7 +97,7 @@ class WebPageTool:
         self._headers = {
             "User-Agent": user_agent,
             "Accept": "text/html, text/*;q=0.9, application/json;q=0.8, */*;q=0.1",
-            "Accept-Encoding": "gzip, deflate",
+            "Accept-Encoding": ACCEPT_ENCODING,
         }
         self._pages: OrderedDict[str, _Page] = OrderedDict()
         self.timeout: float | None = timeout + 10
@@ -180,8 +181,6 @@ class WebPageTool:
             ) from error
         except httpx.TimeoutException as error:
             raise HTTPTimeoutError(f"{url} did not answer in time; try another page") from error
-        except httpx.DecodingError as error:
-            raise HTTPResponseError(f"{url} could not be decompressed") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise HTTPConnectionError(
                 f"{url} could not be reached ({str(error)[:200] or type(error).__name__}); check "
@@ -207,12 +206,11 @@ class WebPageTool:
         raise HTTPRedirectError(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
     async def _body(self, response: httpx.Response) -> tuple[bytes, bool]:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > self._max_bytes:
-                return bytes(body[: self._max_bytes]), True
-        return bytes(body), False
+        try:
+            body, complete = await read_body(response, self._max_bytes)
+        except HTTPResponseError as error:
+            raise HTTPResponseError(f"{response.url}: {error}") from error
+        return body, not complete
 
     def _read(self, response: httpx.Response, body: bytes) -> tuple[str, str]:
         kind = _media_type(response)
