@@ -107,12 +107,9 @@ _MODULES = {
     "agentkit.chat_format": "CHATML GRANITE ChatFormat PromptBuilder",
     "agentkit.errors": (
         "AgentkitError AuditError ContextLengthError IndexFormatError InvalidToolCallError "
-        "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
-        "ModelLoadError RetrievalError RunError SchemaError ScriptError SessionBusyError "
-        "SessionError ToolError ToolExecutionError ToolTimeoutError UserError"
         "LimitExceededError MessageError MissingExtraError ModelAccessError ModelBehaviorError "
         "ModelConnectionError ModelError ModelLoadError ModelNotFoundError ModelServerError "
-        "RetrievalError RunError SchemaError ScriptError ToolError "
+        "RetrievalError RunError SchemaError ScriptError SessionBusyError SessionError ToolError "
         "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (

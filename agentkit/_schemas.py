@@ -158,7 +158,6 @@ def build_validator(root: dict[str, Any], *, tool_name: str | None) -> Draft2020
     return Draft202012Validator(root)
 
 
-def _invalid(tool_name: str | None, error: Any) -> SchemaError:
 @functools.cache
 def _metaschema() -> Draft202012Validator:
     from jsonschema import Draft202012Validator, FormatChecker
@@ -191,7 +190,7 @@ def _is_schema(packed: bytes) -> bool:
     return _metaschema().is_valid(marshal.loads(packed))
 
 
-def _invalid(tool_name: str, error: Any) -> SchemaError:
+def _invalid(tool_name: str | None, error: Any) -> SchemaError:
     path, value = list(error.absolute_path), error.instance
     if path and path[-1] == "type" and isinstance(value, str):
         known = "array, boolean, integer, null, number, object, string"
@@ -215,10 +214,11 @@ def _subject(tool_name: str | None) -> str:
     return "response_schema" if tool_name is None else f"tool {tool_name!r}: the parameters' schema"
 
 
-def _schema_error(tool_name: str | None, path: Sequence[str | int], value: Any, why: str) -> SchemaError:
+def _schema_error(
+    tool_name: str | None, path: Sequence[str | int], value: Any, why: str
+) -> SchemaError:
     return SchemaError(
-        f"{_subject(tool_name)} is not usable at {json_path(path)}: "
-        f"{echo(value)} {why}"
+        f"{_subject(tool_name)} is not usable at {json_path(path)}: {echo(value)} {why}"
     )
 
 
@@ -238,7 +238,9 @@ def _walk(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield from _walk(node.get(key), (*path, key))
 
 
-def _check_node(root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str | None) -> None:
+def _check_node(
+    root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str | None
+) -> None:
     for key in ("$dynamicRef", "$dynamicAnchor"):
         if key in node:
             raise _schema_error(

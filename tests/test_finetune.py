@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 pytest.importorskip("peft", reason="the finetune extra is not installed")
 
 from peft import PeftModel
-from support import granite_model
 from transformers import AutoModelForCausalLM
 
 from agentkit.chat_format import GRANITE
@@ -29,6 +28,7 @@ from finetune.held_out import write
 from finetune.leaks import leaks, measured
 from finetune.packing import packs
 from finetune.train import Recipe, loss_sum, train
+from support import granite_model
 
 
 def test_the_data_is_as_large_and_as_sound_as_it_says() -> None:

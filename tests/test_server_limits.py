@@ -35,7 +35,9 @@ def test_keys_open_what_is_locked() -> None:
             assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
             wrong = client.get(place, headers={"Authorization": "Bearer s3cret"})
             assert wrong.json()["error"]["code"] == "invalid_api_key"
-            assert client.get(place, headers={"Authorization": "Bearer s3cret-b"}).status_code == 200
+            assert (
+                client.get(place, headers={"Authorization": "Bearer s3cret-b"}).status_code == 200
+            )
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
         # The door is shut before the body is looked at.
         assert client.post(CHAT, content=b"{").status_code == 401
@@ -144,7 +146,10 @@ def test_a_request_has_an_end(stream: bool) -> None:
     app = create_app(model, options=ServerOptions(request_timeout=0.3))
     with running(app) as server, http(server) as client:
         reply = client.post(CHAT, json=hello(stream=stream))
-        assert (reply.status_code, '"code":"timeout"' in reply.text) == (200 if stream else 504, True)
+        assert (reply.status_code, '"code":"timeout"' in reply.text) == (
+            200 if stream else 504,
+            True,
+        )
         assert (model.running, model.stopped) == (0, 1)
         assert app.state.agentkit.gate.running == 0
 

@@ -17,8 +17,8 @@ from agentkit.cli.failures import DEBUG_VARIABLE
 from agentkit.cli.index import index
 from agentkit.cli.mcp_serve import mcp_serve
 from agentkit.cli.prompt import prompt
-from agentkit.cli.trace import trace
 from agentkit.cli.serve import serve
+from agentkit.cli.trace import trace
 
 __all__ = ["app"]
 
@@ -34,8 +34,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, batch, index, prompt, trace, mcp_serve, doctor):
-for command in (chat, ask, index, prompt, serve, mcp_serve, doctor):
+for command in (chat, ask, batch, index, prompt, trace, serve, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 

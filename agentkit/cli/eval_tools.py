@@ -149,8 +149,6 @@ def _evaluate(
 
     from agentkit.cli.setup import load_model
     from agentkit.evaluation import evaluate_tools
-    from agentkit.models.transformers_model import TransformersModel
-    from agentkit.models.base import Sampling
     from agentkit.models.naming import named_model
 
     language_model = named_model(model)
@@ -169,9 +167,7 @@ def _evaluate(
                     file.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
                     file.flush()
 
-            return asyncio.run(
-                evaluate_tools(language_model, cases, progress=progress, **options)
-            )
+            return asyncio.run(evaluate_tools(language_model, cases, progress=progress, **options))
     finally:
         language_model.close()
 

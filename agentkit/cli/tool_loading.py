@@ -16,8 +16,7 @@ from typing import Any
 from agentkit.errors import AgentkitError, UserError
 from agentkit.tools import Tool
 
-__all__ = ["import_module", "load_tools"]
-__all__ = ["load_attribute", "load_tools"]
+__all__ = ["import_module", "load_attribute", "load_tools"]
 
 
 def load_tools(specs: Iterable[str]) -> list[Any]:
@@ -49,6 +48,31 @@ def load_tools(specs: Iterable[str]) -> list[Any]:
     return list(tools.values())
 
 
+def load_attribute(spec: str, *, option: str) -> Any:
+    """Import one thing of any kind; modules in the current directory are found.
+
+    Args:
+        spec: ``module:name`` or ``file.py:name``.
+        option: What names it, for errors.
+
+    Raises:
+        UserError: There is no such module or name, or importing fails; the message says which.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name:
+        raise UserError(f"{option} {spec!r}: give a module and a name, as in my_agents:support")
+    module = import_module(module_name, option)
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            known = [n for n in vars(module) if not n.startswith("_")]
+            near = difflib.get_close_matches(part, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{option}: module {module_name!r} has no {name!r}{hint}")
+        value = getattr(value, part)
+    return value
+
+
 def import_module(name: str, option: str = "--tools") -> ModuleType:
     """Import a module as ``python -m`` would find it, or a ``.py`` file.
 
@@ -59,25 +83,6 @@ def import_module(name: str, option: str = "--tools") -> ModuleType:
     Raises:
         UserError: There is none, or importing it fails.
     """
-def load_attribute(spec: str, *, option: str) -> Any:
-    """Import one thing of any kind; modules in the current directory are found.
-        spec: ``module:name`` or ``file.py:name``.
-        option: What names it, for errors.
-        UserError: There is no such module or name, or importing fails; the message says which.
-    module_name, _, name = spec.rpartition(":")
-    if not module_name or not name:
-        raise UserError(f"{option} {spec!r}: give a module and a name, as in my_agents:support")
-    module = _import(module_name, option)
-    value: Any = module
-    for part in name.split("."):
-        if not hasattr(value, part):
-            known = [n for n in vars(module) if not n.startswith("_")]
-            near = difflib.get_close_matches(part, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{option}: module {module_name!r} has no {name!r}{hint}")
-        value = getattr(value, part)
-    return value
-def _import(name: str, option: str = "--tools") -> ModuleType:
     # As ``python -m`` does; the installed command would only look beside itself.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

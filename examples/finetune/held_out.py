@@ -56,14 +56,10 @@ def write(folder: Path, count: int) -> None:
         questions, answers = [], []
         for number, (text, functions, calls) in enumerate(cases(category, count)):
             identifier = f"{category}_{number}"
-            shown = [
-                {k: f[k] for k in ("name", "description", "parameters")} for f in functions
-            ]
+            shown = [{k: f[k] for k in ("name", "description", "parameters")} for f in functions]
             message = {"role": "user", "content": text}
             questions.append({"id": identifier, "question": [[message]], "function": shown})
-            truth = [
-                {name: _allowed(call) for name, call in one.items()} for one in calls
-            ]
+            truth = [{name: _allowed(call) for name, call in one.items()} for one in calls]
             answers.append({"id": identifier, "ground_truth": truth})
         for place, lines in ((folder, questions), (folder / "possible_answer", answers)):
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -102,7 +102,9 @@ def _contents(question: Any) -> Iterator[str]:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from _strings(inner)
 
 
@@ -114,7 +116,9 @@ def leaks(domains: Iterable[dict[str, Any]], against: Measured, tries: int = 5) 
             if squeeze(function["name"]) in against.names:
                 yield f"{domain['domain']}: the function name {function['name']!r} is taken"
             for template in [*function["requests"], *function.get("parallel", [])]:
-                if any(against.has_question(ask(function, template, rng).text) for _ in range(tries)):
+                if any(
+                    against.has_question(ask(function, template, rng).text) for _ in range(tries)
+                ):
                     yield f"{domain['domain']}/{function['name']}: {template!r}"
             for item in function.get("unclear", []):
                 if against.has_question(item["ask"]):

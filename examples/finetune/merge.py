@@ -1,7 +1,7 @@
 """Merge an adapter into its model, and write the whole as a folder that agentkit loads.
 
-    python -m finetune.merge ADAPTER OUTPUT
-    agentkit ask --model OUTPUT "…"
+python -m finetune.merge ADAPTER OUTPUT
+agentkit ask --model OUTPUT "…"
 """
 
 from __future__ import annotations

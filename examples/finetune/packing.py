@@ -2,8 +2,8 @@
 
 A group's system turn, with its tools, is the trunk of a tree, and its conversations are the
 branches. A pack holds the trunk once and the branches one after another; attention lets a branch
-see the trunk and itself only, and positions go on from the trunk's end. The model computes the same as
-if each conversation stood alone, at about a third of the tokens.
+see the trunk and itself only, and positions go on from the trunk's end. The model computes the
+same as if each conversation stood alone, at about a third of the tokens.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def packs(
             yield pack
 
 
-def _pack(
-    group: Group, codec: TokenCodec, chat_format: ChatFormat, max_tokens: int
-) -> Pack | None:
+def _pack(group: Group, codec: TokenCodec, chat_format: ChatFormat, max_tokens: int) -> Pack | None:
     trunk: list[int] = []
     ids: list[int] = []
     places: list[int] = []

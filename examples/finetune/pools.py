@@ -7,51 +7,99 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-FIRST = """Aisha Alejandro Amara Anders Anika Astrid Beatriz Bjorn Camille Carlos Chen Chiara Dalia David
-Diego Elena Emeka Emma Farid Fatima Felix Freya Giulia Grace Hana Hassan Helena Hiro Ibrahim Ines Ivan
-Jamal Jana Joao Jonas Julia Kaito Karim Katya Kwame Lars Laura Leila Liam Lucia Magnus Mai Marco Maria
-Mateo Mei Miriam Nadia Naoko Noah Nora Olga Omar Oscar Paulo Petra Priya Rafael Ravi Rosa Ruben Samira
-Sara Sven Tara Thiago Tomas Uma Valentina Viktor Wanda Xavier Yara Yusuf Zoe Peter Alice Bob Claire""".split()
-LAST = """Adeyemi Almeida Andersson Bauer Bianchi Brown Castillo Chen Cohen Costa Dubois Eriksen Fischer
-Garcia Gupta Haddad Hansen Hoffmann Ito Ivanov Jensen Johnson Kaya Khan Kim Kowalski Kumar Larsen Lee
-Lopez Martin Mbeki Meyer Mori Moreau Murphy Nakamura Nguyen Novak Okafor Olsen Owusu Park Patel Pereira
-Petrov Ramirez Rossi Sato Schmidt Sharma Silva Singh Smith Suzuki Tanaka Taylor Torres Vargas Virtanen
-Wang Weber Williams Wright Yamamoto Yilmaz Zhang""".split()
-CITIES = """Accra|Amsterdam|Athens|Auckland|Austin|Bangkok|Barcelona|Beirut|Bergen|Berlin|Bogota|Boston|
-Bristol|Brussels|Bucharest|Budapest|Cairo|Cape Town|Casablanca|Chicago|Copenhagen|Dakar|Delhi|Denver|Dublin|
-Edinburgh|Florence|Geneva|Hamburg|Hanoi|Helsinki|Istanbul|Jakarta|Kigali|Krakow|Kyoto|Lagos|Lima|Lisbon|
-Ljubljana|Lyon|Madrid|Manila|Marseille|Melbourne|Mexico City|Miami|Milan|Montreal|Mumbai|Munich|Nairobi|
-Naples|New Orleans|New York|Osaka|Oslo|Ottawa|Paris|Porto|Prague|Quito|Reykjavik|Riga|Rome|Rotterdam|
-San Diego|San Francisco|Santiago|Sao Paulo|Seattle|Seoul|Seville|Singapore|Sofia|Stockholm|Sydney|Tallinn|
-Tokyo|Toronto|Tunis|Turin|Utrecht|Valencia|Vancouver|Vienna|Vilnius|Warsaw|Wellington|Zagreb|Zurich""".replace("\n", "").split("|")
-COUNTRIES = """Argentina|Australia|Austria|Belgium|Brazil|Canada|Chile|China|Colombia|Croatia|Denmark|Egypt|
-Estonia|Ethiopia|Finland|France|Germany|Ghana|Greece|Hungary|Iceland|India|Indonesia|Ireland|Italy|Japan|
-Kenya|Latvia|Malaysia|Mexico|Morocco|Nepal|Netherlands|New Zealand|Nigeria|Norway|Pakistan|Peru|
-Philippines|Poland|Portugal|Romania|Senegal|Serbia|Singapore|Slovenia|South Africa|South Korea|Spain|
-Sweden|Switzerland|Tanzania|Thailand|Tunisia|Turkey|Uganda|Ukraine|Uruguay|Vietnam""".replace("\n", "").split("|")
-STATES = """Alabama|Alaska|Arizona|Colorado|Florida|Georgia|Hawaii|Idaho|Illinois|Iowa|Kansas|Kentucky|Maine|
-Maryland|Michigan|Minnesota|Montana|Nevada|New Mexico|North Carolina|Ohio|Oklahoma|Oregon|Tennessee|Texas|
-Utah|Vermont|Virginia|Washington|Wisconsin|Wyoming""".replace("\n", "").split("|")
-COMPANIES = """Adobe|Airbus|Amazon|Apple|Bayer|Boeing|Canon|Cisco|Danone|Ericsson|FedEx|Ford|Google|Hitachi|
-Honda|IBM|Intel|Lufthansa|Maersk|Meta|Microsoft|Nestle|Netflix|Nike|Nintendo|Nokia|Nvidia|Oracle|Pfizer|
-Philips|Renault|Roche|Samsung|Sanofi|SAP|Siemens|Sony|Spotify|Tesla|Toyota|Unilever|Vestas|Visa|Volvo""".replace("\n", "").split("|")
-LANGUAGES = """Arabic|Chinese|Czech|Danish|Dutch|English|Finnish|French|German|Greek|Hindi|Italian|Japanese|
-Korean|Norwegian|Polish|Portuguese|Romanian|Russian|Spanish|Swahili|Swedish|Thai|Turkish|Ukrainian|Vietnamese""".replace("\n", "").split("|")
+
+def _split(text: str) -> list[str]:
+    return text.replace("\n", "").split("|")
+
+
+FIRST = _split(
+    """Aisha|Alejandro|Amara|Anders|Anika|Astrid|Beatriz|Bjorn|Camille|Carlos|Chen|Chiara|Dalia|
+David|Diego|Elena|Emeka|Emma|Farid|Fatima|Felix|Freya|Giulia|Grace|Hana|Hassan|Helena|Hiro|
+Ibrahim|Ines|Ivan|Jamal|Jana|Joao|Jonas|Julia|Kaito|Karim|Katya|Kwame|Lars|Laura|Leila|Liam|
+Lucia|Magnus|Mai|Marco|Maria|Mateo|Mei|Miriam|Nadia|Naoko|Noah|Nora|Olga|Omar|Oscar|Paulo|
+Petra|Priya|Rafael|Ravi|Rosa|Ruben|Samira|Sara|Sven|Tara|Thiago|Tomas|Uma|Valentina|Viktor|
+Wanda|Xavier|Yara|Yusuf|Zoe|Peter|Alice|Bob|Claire"""
+)
+LAST = _split(
+    """Adeyemi|Almeida|Andersson|Bauer|Bianchi|Brown|Castillo|Chen|Cohen|Costa|Dubois|Eriksen|
+Fischer|Garcia|Gupta|Haddad|Hansen|Hoffmann|Ito|Ivanov|Jensen|Johnson|Kaya|Khan|Kim|
+Kowalski|Kumar|Larsen|Lee|Lopez|Martin|Mbeki|Meyer|Mori|Moreau|Murphy|Nakamura|Nguyen|Novak|
+Okafor|Olsen|Owusu|Park|Patel|Pereira|Petrov|Ramirez|Rossi|Sato|Schmidt|Sharma|Silva|Singh|
+Smith|Suzuki|Tanaka|Taylor|Torres|Vargas|Virtanen|Wang|Weber|Williams|Wright|Yamamoto|
+Yilmaz|Zhang"""
+)
+CITIES = _split(
+    """Accra|Amsterdam|Athens|Auckland|Austin|Bangkok|Barcelona|Beirut|Bergen|Berlin|Bogota|Boston|
+Bristol|Brussels|Bucharest|Budapest|Cairo|Cape Town|Casablanca|Chicago|Copenhagen|Dakar|
+Delhi|Denver|Dublin|Edinburgh|Florence|Geneva|Hamburg|Hanoi|Helsinki|Istanbul|Jakarta|
+Kigali|Krakow|Kyoto|Lagos|Lima|Lisbon|Ljubljana|Lyon|Madrid|Manila|Marseille|Melbourne|
+Mexico City|Miami|Milan|Montreal|Mumbai|Munich|Nairobi|Naples|New Orleans|New York|Osaka|
+Oslo|Ottawa|Paris|Porto|Prague|Quito|Reykjavik|Riga|Rome|Rotterdam|San Diego|San Francisco|
+Santiago|Sao Paulo|Seattle|Seoul|Seville|Singapore|Sofia|Stockholm|Sydney|Tallinn|Tokyo|
+Toronto|Tunis|Turin|Utrecht|Valencia|Vancouver|Vienna|Vilnius|Warsaw|Wellington|Zagreb|
+Zurich"""
+)
+COUNTRIES = _split(
+    """Argentina|Australia|Austria|Belgium|Brazil|Canada|Chile|China|Colombia|Croatia|Denmark|
+Egypt|Estonia|Ethiopia|Finland|France|Germany|Ghana|Greece|Hungary|Iceland|India|Indonesia|
+Ireland|Italy|Japan|Kenya|Latvia|Malaysia|Mexico|Morocco|Nepal|Netherlands|New Zealand|
+Nigeria|Norway|Pakistan|Peru|Philippines|Poland|Portugal|Romania|Senegal|Serbia|Singapore|
+Slovenia|South Africa|South Korea|Spain|Sweden|Switzerland|Tanzania|Thailand|Tunisia|Turkey|
+Uganda|Ukraine|Uruguay|Vietnam"""
+)
+STATES = _split(
+    """Alabama|Alaska|Arizona|Colorado|Florida|Georgia|Hawaii|Idaho|Illinois|Iowa|Kansas|Kentucky|
+Maine|Maryland|Michigan|Minnesota|Montana|Nevada|New Mexico|North Carolina|Ohio|Oklahoma|
+Oregon|Tennessee|Texas|Utah|Vermont|Virginia|Washington|Wisconsin|Wyoming"""
+)
+COMPANIES = _split(
+    """Adobe|Airbus|Amazon|Apple|Bayer|Boeing|Canon|Cisco|Danone|Ericsson|FedEx|Ford|Google|
+Hitachi|Honda|IBM|Intel|Lufthansa|Maersk|Meta|Microsoft|Nestle|Netflix|Nike|Nintendo|Nokia|
+Nvidia|Oracle|Pfizer|Philips|Renault|Roche|Samsung|Sanofi|SAP|Siemens|Sony|Spotify|Tesla|
+Toyota|Unilever|Vestas|Visa|Volvo"""
+)
+LANGUAGES = _split(
+    """Arabic|Chinese|Czech|Danish|Dutch|English|Finnish|French|German|Greek|Hindi|Italian|
+Japanese|Korean|Norwegian|Polish|Portuguese|Romanian|Russian|Spanish|Swahili|Swedish|Thai|
+Turkish|Ukrainian|Vietnamese"""
+)
 CURRENCIES: list[Any] = [
-    ["USD", "US dollars", "USD", "dollars"], ["EUR", "euros", "EUR"], ["GBP", "British pounds", "GBP", "pounds"],
-    ["JPY", "Japanese yen", "JPY", "yen"], ["CHF", "Swiss francs", "CHF"], ["CAD", "Canadian dollars", "CAD"],
-    ["AUD", "Australian dollars", "AUD"], ["INR", "Indian rupees", "INR"], ["BRL", "Brazilian reais", "BRL"],
-    ["SEK", "Swedish kronor", "SEK"], ["MXN", "Mexican pesos", "MXN"], ["ZAR", "South African rand", "ZAR"],
-]  # fmt: skip
+    ["USD", "US dollars", "USD", "dollars"],
+    ["EUR", "euros", "EUR"],
+    ["GBP", "British pounds", "GBP", "pounds"],
+    ["JPY", "Japanese yen", "JPY", "yen"],
+    ["CHF", "Swiss francs", "CHF"],
+    ["CAD", "Canadian dollars", "CAD"],
+    ["AUD", "Australian dollars", "AUD"],
+    ["INR", "Indian rupees", "INR"],
+    ["BRL", "Brazilian reais", "BRL"],
+    ["SEK", "Swedish kronor", "SEK"],
+    ["MXN", "Mexican pesos", "MXN"],
+    ["ZAR", "South African rand", "ZAR"],
+]
 TICKERS: list[Any] = [
-    ["AAPL", "Apple", "AAPL"], ["MSFT", "Microsoft", "MSFT"], ["GOOGL", "Google", "GOOGL"],
-    ["AMZN", "Amazon", "AMZN"], ["TSLA", "Tesla", "TSLA"], ["NVDA", "Nvidia", "NVDA"], ["IBM", "IBM"],
-    ["NFLX", "Netflix", "NFLX"], ["SAP", "SAP"], ["SONY", "Sony", "SONY"], ["INTC", "Intel", "INTC"],
-    ["ADBE", "Adobe", "ADBE"], ["ORCL", "Oracle", "ORCL"], ["DIS", "Disney", "DIS"],
-]  # fmt: skip
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
-COLORS = "red blue green yellow black white orange purple pink brown grey teal navy beige".split()
+    ["AAPL", "Apple", "AAPL"],
+    ["MSFT", "Microsoft", "MSFT"],
+    ["GOOGL", "Google", "GOOGL"],
+    ["AMZN", "Amazon", "AMZN"],
+    ["TSLA", "Tesla", "TSLA"],
+    ["NVDA", "Nvidia", "NVDA"],
+    ["IBM", "IBM"],
+    ["NFLX", "Netflix", "NFLX"],
+    ["SAP", "SAP"],
+    ["SONY", "Sony", "SONY"],
+    ["INTC", "Intel", "INTC"],
+    ["ADBE", "Adobe", "ADBE"],
+    ["ORCL", "Oracle", "ORCL"],
+    ["DIS", "Disney", "DIS"],
+]
+WEEKDAYS = _split("""Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday""")
+MONTHS = _split(
+    """January|February|March|April|May|June|July|August|September|October|November|December"""
+)
+COLORS = _split(
+    """red|blue|green|yellow|black|white|orange|purple|pink|brown|grey|teal|navy|beige"""
+)
 
 
 def _person(rng: random.Random) -> Any:
@@ -62,7 +110,10 @@ def _date(rng: random.Random) -> Any:
     day = datetime.date(rng.randint(2019, 2028), rng.randint(1, 12), rng.randint(1, 28))
     month = MONTHS[day.month - 1]
     said = [day.isoformat(), f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}"]
-    said += [f"{month} {_ordinal(day.day)}, {day.year}", f"the {_ordinal(day.day)} of {month} {day.year}"]
+    said += [
+        f"{month} {_ordinal(day.day)}, {day.year}",
+        f"the {_ordinal(day.day)} of {month} {day.year}",
+    ]
     return [day.isoformat(), rng.choice(said)]
 
 
@@ -73,17 +124,24 @@ def _ordinal(number: int) -> str:
 
 def _time(rng: random.Random) -> Any:
     hour, minute = rng.randint(6, 22), rng.choice([0, 0, 15, 30, 30, 45])
-    twelve = f"{(hour - 1) % 12 + 1}{f':{minute:02}' if minute else ''} {'am' if hour < 12 else 'pm'}"
+    twelve = (
+        f"{(hour - 1) % 12 + 1}{f':{minute:02}' if minute else ''} {'am' if hour < 12 else 'pm'}"
+    )
     return [f"{hour:02}:{minute:02}", rng.choice([f"{hour:02}:{minute:02}", twelve])]
 
 
 def _datetime(rng: random.Random) -> Any:
     (day, day_said), (time, time_said) = _date(rng), _time(rng)
-    return [f"{day}T{time}:00", rng.choice([f"{day_said} at {time_said}", f"{time_said} on {day_said}"])]
+    return [
+        f"{day}T{time}:00",
+        rng.choice([f"{day_said} at {time_said}", f"{time_said} on {day_said}"]),
+    ]
 
 
 def _email(rng: random.Random) -> Any:
-    place = rng.choice(["example.com", "mail.test", "acme.example", "uni.example.org", "example.net"])
+    place = rng.choice(
+        ["example.com", "mail.test", "acme.example", "uni.example.org", "example.net"]
+    )
     return f"{rng.choice(FIRST).lower()}.{rng.choice(LAST).lower()}@{place}"
 
 
@@ -99,15 +157,34 @@ def _percent_number(rng: random.Random) -> Any:
 
 
 def _city_state(rng: random.Random) -> Any:
-    return rng.choice([
-        "Denver, CO", "Austin, TX", "Portland, OR", "Boston, MA", "Nashville, TN", "Phoenix, AZ",
-        "Tampa, FL", "Madison, WI", "Boise, ID", "Tucson, AZ", "Omaha, NE", "Oakland, CA",
-        "Lyon, France", "Turin, Italy", "Osaka, Japan", "Leeds, UK", "Porto, Portugal", "Kyoto, Japan",
-    ])  # fmt: skip
+    return rng.choice(
+        [
+            "Denver, CO",
+            "Austin, TX",
+            "Portland, OR",
+            "Boston, MA",
+            "Nashville, TN",
+            "Phoenix, AZ",
+            "Tampa, FL",
+            "Madison, WI",
+            "Boise, ID",
+            "Tucson, AZ",
+            "Omaha, NE",
+            "Oakland, CA",
+            "Lyon, France",
+            "Turin, Italy",
+            "Osaka, Japan",
+            "Leeds, UK",
+            "Porto, Portugal",
+            "Kyoto, Japan",
+        ]
+    )
 
 
 def _amount(rng: random.Random) -> Any:
-    amount = rng.choice([rng.randrange(5, 100), rng.randrange(100, 1000, 5), rng.randrange(1000, 90000, 500)])
+    amount = rng.choice(
+        [rng.randrange(5, 100), rng.randrange(100, 1000, 5), rng.randrange(1000, 90000, 500)]
+    )
     return [amount, rng.choice([f"${amount:,}", f"${amount}", f"{amount} dollars"])]
 
 
@@ -116,19 +193,41 @@ def _year(rng: random.Random) -> Any:
 
 
 def _code(rng: random.Random) -> Any:
-    return f"{rng.choice('ABCDEFGHKLMNPRSTX')}{rng.choice('ABCDEFGHKLMNPRSTX')}{rng.randint(100, 99999)}"
+    letters = "".join(rng.choices("ABCDEFGHKLMNPRSTX", k=2))
+    return f"{letters}{rng.randint(100, 99999)}"
 
 
 def _phone(rng: random.Random) -> Any:
-    return f"+{rng.choice([1, 33, 44, 49, 81])} 555 {rng.randint(100, 999)} {rng.randint(1000, 9999)}"
+    return (
+        f"+{rng.choice([1, 33, 44, 49, 81])} 555 {rng.randint(100, 999)} {rng.randint(1000, 9999)}"
+    )
 
 
 Pool = Sequence[Any] | Callable[[random.Random], Any]
 POOLS: dict[str, Pool] = {
-    "first_name": FIRST, "last_name": LAST, "person": _person, "city": CITIES, "city_state": _city_state,
-    "country": COUNTRIES, "us_state": STATES, "company": COMPANIES, "language": LANGUAGES,
-    "currency": CURRENCIES, "ticker": TICKERS, "weekday": WEEKDAYS, "month": MONTHS, "color": COLORS,
-    "date": _date, "time": _time, "datetime": _datetime, "email": _email, "phone": _phone,
-    "percent_fraction": _percent, "percent": _percent_number, "amount": _amount, "year": _year, "code": _code,
-}  # fmt: skip
+    "first_name": FIRST,
+    "last_name": LAST,
+    "person": _person,
+    "city": CITIES,
+    "city_state": _city_state,
+    "country": COUNTRIES,
+    "us_state": STATES,
+    "company": COMPANIES,
+    "language": LANGUAGES,
+    "currency": CURRENCIES,
+    "ticker": TICKERS,
+    "weekday": WEEKDAYS,
+    "month": MONTHS,
+    "color": COLORS,
+    "date": _date,
+    "time": _time,
+    "datetime": _datetime,
+    "email": _email,
+    "phone": _phone,
+    "percent_fraction": _percent,
+    "percent": _percent_number,
+    "amount": _amount,
+    "year": _year,
+    "code": _code,
+}
 """The pools by name: `@city`, `@person`, …"""

@@ -99,9 +99,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             trees = list(_packs(recipe, step, codec, chat_format))
-            figures = _update(
-                model, optimizer, trees, device, workers, recipe.first_weight
-            )
+            figures = _update(model, optimizer, trees, device, workers, recipe.first_weight)
             done = step + 1
             progress.update(bar, completed=done, loss=figures["loss"])
             if workers.first:
@@ -169,9 +167,7 @@ def _update(
     }  # fmt: skip
 
 
-def _packs(
-    recipe: Recipe, step: int, codec: TokenCodec, chat_format: ChatFormat
-) -> Iterator[Pack]:
+def _packs(recipe: Recipe, step: int, codec: TokenCodec, chat_format: ChatFormat) -> Iterator[Pack]:
     # Each step has its own seed, so that a run that goes on need not make what was learnt before.
     found = 0
     for attempt in range(100):

@@ -38,19 +38,54 @@ NO_TOOL = (
 )
 
 FOLLOW_UPS = (
-    "And {}?", "What about {}?", "And for {}?", "How about {}?", "Same for {}, please.",
-    "Now {}.", "And with {} instead?", "Do it again for {}.", "Ok, and {}?", "Try {} too.",
-)  # fmt: skip
+    "And {}?",
+    "What about {}?",
+    "And for {}?",
+    "How about {}?",
+    "Same for {}, please.",
+    "Now {}.",
+    "And with {} instead?",
+    "Do it again for {}.",
+    "Ok, and {}?",
+    "Try {} too.",
+)
 
 _BEFORE = (
-    "Hi! ", "Hello, ", "Please help: ", "Hey, ", "Quick question: ", "Good morning. ", "I need your help. ",
-    "Could you help me? ", "Ok. ", "One more thing: ", "For a report I am writing: ", "Help me out here. ",
-)  # fmt: skip
+    "Hi! ",
+    "Hello, ",
+    "Please help: ",
+    "Hey, ",
+    "Quick question: ",
+    "Good morning. ",
+    "I need your help. ",
+    "Could you help me? ",
+    "Ok. ",
+    "One more thing: ",
+    "For a report I am writing: ",
+    "Help me out here. ",
+)
 _AFTER = (
-    " Thanks!", " Thank you.", " Please.", " It is urgent.", " I'd appreciate it.", " Thanks in advance.",
-    " Just the result, please.", " My boss wants to know.", " No rush.",
-)  # fmt: skip
-_JOINS = (" Also, ", " And ", " Then ", " Besides, ", " After that, ", " Oh, and ", " In addition, ", "\n", " ")
+    " Thanks!",
+    " Thank you.",
+    " Please.",
+    " It is urgent.",
+    " I'd appreciate it.",
+    " Thanks in advance.",
+    " Just the result, please.",
+    " My boss wants to know.",
+    " No rush.",
+)
+_JOINS = (
+    " Also, ",
+    " And ",
+    " Then ",
+    " Besides, ",
+    " After that, ",
+    " Oh, and ",
+    " In addition, ",
+    "\n",
+    " ",
+)
 _DOMAIN_WORDS = ("service", "api", "tools", "client", "manager", "utils", "helper", "app")
 _DEFAULTS = re.compile(r"\s*(Default is|Defaults to)[^.]*\.", re.IGNORECASE)
 

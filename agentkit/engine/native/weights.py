@@ -96,7 +96,7 @@ class PackedWeight:
             return self.values.float()
         values = self.values
         if self.minima is not None:
-            halves = values.unflatten(1, (-1, _GROUP // 2))
+            halves = values.view(self.rows, -1, _GROUP // 2)
             values = torch.cat([halves & 15, halves >> 4], -1)
         groups = values.reshape(self.rows, -1, _GROUP).float()
         groups *= self.scales[:, : groups.shape[1], None].float()
