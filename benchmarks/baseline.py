@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from agentkit.models.embedded import EMBEDDED_MODEL, prepare_embedded_model
+from agentkit.models.embedded import prepare_embedded_model
 
 __all__ = ["generate_tokens", "interleaved", "plain_model"]
 
@@ -22,9 +22,9 @@ TEXT = (
 )
 
 
-def plain_model(dtype: torch.dtype, name: str = EMBEDDED_MODEL) -> Any:
-    """An embedded model as transformers loads it."""
-    model = AutoModelForCausalLM.from_pretrained(prepare_embedded_model(name), dtype=dtype)
+def plain_model(dtype: torch.dtype) -> Any:
+    """The embedded model as transformers loads it."""
+    model = AutoModelForCausalLM.from_pretrained(prepare_embedded_model(), dtype=dtype)
     return model.eval()
 
 

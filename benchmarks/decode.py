@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from agentkit import TransformersModel
-from agentkit.models.embedded import EMBEDDED_BASE, embedded_gguf
+from agentkit.models.embedded import embedded_gguf
 from benchmarks.baseline import TEXT, generate_tokens, interleaved, plain_model
 from benchmarks.report import Figure
 
@@ -20,10 +20,9 @@ FORMS = ("float32", "bfloat16", "int8", "int4")
 
 def run() -> list[Figure]:
     """The same greedy decoding after the same prompt; prefill is taken off on both sides."""
-    ours = {form: TransformersModel("embedded-base", dtype=form).load() for form in FORMS}
+    ours = {form: TransformersModel("embedded", dtype=form).load() for form in FORMS}
     prompt = ours["int4"].engine.tokenizer(TEXT * 3)["input_ids"][:PROMPT_TOKENS]
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    plain = {form: plain_model(dtype, EMBEDDED_BASE) for form, dtype in dtypes.items()}
+    plain = {"float32": plain_model(torch.float32), "bfloat16": plain_model(torch.bfloat16)}
     ways: dict[str, Callable[[], object]] = {}
     for form, model in ours.items():
         for count in (1, TOKENS):

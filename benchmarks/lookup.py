@@ -18,7 +18,7 @@ STORY = "Write a long story about a lighthouse keeper who finds a letter."
 def run() -> list[Figure]:
     """Each prompt with lookup and without; its prompt is in the cache."""
     figures = []
-    for form in ("float32", "int8"):
+    for form in ("float32", "int4"):
         models = {
             "with": TransformersModel("embedded", dtype=form).load(),
             "without": TransformersModel("embedded", dtype=form, lookup=False).load(),

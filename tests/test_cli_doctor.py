@@ -28,7 +28,7 @@ def report(**env: str) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
 def test_the_embedded_model_can_run(embedded: object) -> None:
     code, data, found = report(AGENTKIT_MODEL="embedded")
     assert (code, data["can_run"]) == (0, True)
-    assert found["SmolLM2-135M-tools"]["data"]["converted"] is True
+    assert found["SmolLM2-135M-Instruct"]["data"]["converted"] is True
     assert found["device"]["data"]["dtype"] in ("float32", "bfloat16", "float16")
     assert found["memory"]["data"]["total_bytes"] >= found["memory"]["data"]["free_bytes"]
     assert found["environment"]["data"]["AGENTKIT_MODEL"] == "embedded"

@@ -112,14 +112,14 @@ def load_model(model: TransformersModel | OpenAIModel, notes: Console) -> None:
     if isinstance(model, OpenAIModel):
         return
     from agentkit.models.embedded import (
-        EMBEDDED_NAMES,
+        EMBEDDED_MODEL,
         embedded_model_is_ready,
         prepare_embedded_model,
     )
 
-    if model.name in EMBEDDED_NAMES.values() and not embedded_model_is_ready(model.name):
-        with notes.status(f"Preparing {model.name} (once, some 20 seconds)"):
-            prepare_embedded_model(model.name, progress=False)
+    if model.name == EMBEDDED_MODEL and not embedded_model_is_ready():
+        with notes.status(f"Preparing {EMBEDDED_MODEL} (once, some 20 seconds)"):
+            prepare_embedded_model(progress=False)
     _download(model.name, notes)
     with notes.status(f"Loading {model.name}"):
         model.load()

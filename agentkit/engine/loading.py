@@ -22,7 +22,7 @@ from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
 from agentkit.errors import ModelLoadError, UserError
 from agentkit.models.defaults import hub_is_offline
 
-__all__ = ["LoadedModel", "load_model", "packed_file", "pick_device", "pick_dtype"]
+__all__ = ["PACKED_FILE", "LoadedModel", "load_model", "pick_device", "pick_dtype"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ _DTYPES = {
 _PACKED = ("int8", "int4")
 _DEVICES = ("cpu", "cuda")
 _QUANTISED = (*_PACKED, "fp8")
+
+PACKED_FILE = "packed-int4.safetensors"
+"""In a model's folder: its weights in four bits, which are as good as those beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def load_model(
     """Load a causal language model into this process.
 
     On a CPU, where the native library serves, weights are held as they are stored and unpacked
-    as they are used: ``bfloat16`` for most models of the hub, ``int8`` for the embedded one.
+    as they are used: ``bfloat16`` for most models of the hub, ``int4`` for the embedded one.
     Activations are float32 then, and nothing is lost. ``int8`` and ``int4`` can be asked for by
     name, which rounds the weights further; so they can be, and ``fp8``, where torch's own kernels
     have them (:mod:`agentkit.engine.eager.weights`), which also round activations.
@@ -146,23 +149,18 @@ def load_model(
         served = compiled is not None and compiled.result() is not None
         form = _pick_form(model, source, dtype) if as_stored and served else None
     if form is not None:
-        file = Path(source) / packed_file(form)
-        ready = load_packed(file) if file.is_file() else None
+        file = Path(source) / PACKED_FILE
+        ready = load_packed(file) if form == "int4" and file.is_file() else None
         pack_model(model, form, ready=ready)
         return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
     model = model.to(device=target, dtype=computed).eval()
     if dtype in _QUANTISED:
         if expected_backend(target)[0] == "eager" and is_supported(model):
             quantize_model(model, cast(TorchForm, dtype))
-            return LoadedModel(model, tokenizer, target, computed, cast(str, dtype))
+            return LoadedModel(model, tokenizer, target, computed, str(dtype))
         reason = why_not() or f"nothing but transformers runs {type(model).__name__} here"
         _log.warning("dtype %s cannot be had, as %s; using %s", dtype, reason, computed)
     return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
-
-
-def packed_file(form: str) -> str:
-    """In a model's folder: its weights in this form, which are as good as those beside them."""
-    return f"packed-{form}.safetensors"
 
 
 def _fastest(name: str | Path, revision: str | None, device: torch.device) -> str:
@@ -187,9 +185,8 @@ def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> Weig
         return "bfloat16"
     if not is_supported(model):
         return None
-    for packed in _PACKED:
-        if (Path(source) / packed_file(packed)).is_file():
-            return cast(WeightForm, packed)
+    if (Path(source) / PACKED_FILE).is_file():
+        return "int4"
     return "bfloat16" if model.dtype is torch.bfloat16 else None
 
 

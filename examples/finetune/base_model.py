@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentkit.chat_format import CHATML, GRANITE, ChatFormat
-from agentkit.models.embedded import EMBEDDED_BASE, prepare_embedded_model
+from agentkit.models.embedded import prepare_embedded_model
 from finetune.tree_attention import NAME
 
 
@@ -25,7 +25,7 @@ def load_base(
     Returns:
         The model, its tokenizer, and the format that the framework gives its prompts.
     """
-    place = str(prepare_embedded_model(EMBEDDED_BASE)) if name == "embedded" else name
+    place = str(prepare_embedded_model()) if name == "embedded" else name
     tokenizer = AutoTokenizer.from_pretrained(place)
     model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, attn_implementation=NAME).to(
         device

@@ -32,7 +32,6 @@ __all__ = [
     "pack_model",
     "pack_q4_1",
     "pack_q8_0",
-    "round_model",
     "save_packed",
 ]
 
@@ -87,22 +86,12 @@ class PackedWeight:
         return matrix
 
     def unpack(self) -> torch.Tensor:
-        """The matrix in float32."""
-        if (lib := library()) is not None:
-            out = torch.empty(self.rows, self.cols)
-            lib.dequantize(self.matrix(), out)
-            return out
-        if self.scales is None:
-            return self.values.float()
-        values = self.values
-        if self.minima is not None:
-            halves = values.view(self.rows, -1, _GROUP // 2)
-            values = torch.cat([halves & 15, halves >> 4], -1)
-        groups = values.reshape(self.rows, -1, _GROUP).float()
-        groups *= self.scales[:, : groups.shape[1], None].float()
-        if self.minima is not None:
-            groups += self.minima[:, : groups.shape[1], None].float()
-        return groups.reshape(self.rows, self.cols)
+        """The matrix in float32; needs the native library."""
+        lib = library()
+        assert lib is not None
+        out = torch.empty(self.rows, self.cols)
+        lib.dequantize(self.matrix(), out)
+        return out
 
 
 def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
@@ -253,16 +242,6 @@ def pack_model(
         setattr(model.get_submodule(parent), child, replacement)
     model.float()
     return True
-
-
-def round_model(model: Any, form: WeightForm) -> None:
-    """Bring a model's matrices to values that a form holds exactly, in place."""
-    seen: set[int] = set()
-    for _, _, weight, wanted in _matrices(model, form):
-        if weight.data_ptr() not in seen:
-            seen.add(weight.data_ptr())
-            with torch.no_grad():
-                weight.copy_(pack(weight, wanted).unpack())
 
 
 def save_packed(model: Any, form: WeightForm, file: Path) -> None:
