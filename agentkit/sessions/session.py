@@ -242,9 +242,7 @@ class Session:
         return run
 
 
-async def _events(
-    agent: Agent, run: Run, journal: StoreJournal
-) -> AsyncGenerator[Event, None]:
+async def _events(agent: Agent, run: Run, journal: StoreJournal) -> AsyncGenerator[Event, None]:
     try:
         async with aclosing(cast(Any, agent.events_of(run))) as events:
             async for event in events:
