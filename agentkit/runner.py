@@ -7,7 +7,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval
@@ -25,7 +25,7 @@ from agentkit.models.base import Model, ModelRequest, Sampling, Usage
 from agentkit.redaction import Redactor
 from agentkit.result import RetrievalRecord, RunResult, StepRecord, StopReason
 from agentkit.resuming import PendingCalls
-from agentkit.retrieval import Document, conversation_text, retrieve_conversation
+from agentkit.retrieval import Document, ScoredDocument, conversation_text, retrieve_conversation
 from agentkit.settings import RunSettings
 from agentkit.step import Step
 from agentkit.tool_execution import ToolExecutor
@@ -266,7 +266,9 @@ class Run:
         if retriever is None or not query:
             return
         begin = time.perf_counter()
-        with nullcontext() if self._trace is None else self._trace.search(query) as tell:
+        span: AbstractContextManager[Callable[[list[ScoredDocument]], None] | None]
+        span = nullcontext() if self._trace is None else self._trace.search(query)
+        with span as tell:
             found = await retrieve_conversation(
                 retriever, self._messages, top_k=self._settings.top_k
             )

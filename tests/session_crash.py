@@ -14,11 +14,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from agentkit import Agent, ModelRequest, ModelResponse, ToolCall, ToolMessage, tool
+from agentkit import (
+    Agent,
+    AssistantMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolCall,
+    ToolMessage,
+    tool,
+)
 from agentkit.models.base import CallParsed, ModelEvent, TextDelta, Usage
 from agentkit.parsing import ParsedCall
 from agentkit.sessions import Session, SessionStore
@@ -33,31 +41,40 @@ class Steady:
     name = "steady"
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        told = [m for m in request.messages if isinstance(m, ToolMessage)]
-        step = len(told) // CALLS
+        # A turn that was cut off after its first call leaves a step with that call alone.
+        called = [
+            (call.name, call.arguments["step"])  # type: ignore[index]
+            for message in request.messages
+            if isinstance(message, AssistantMessage)
+            for call in message.tool_calls
+        ]
+        step = len(called) // CALLS
         yield TextDelta(f"turn {step}")
         calls = []
         if step < STEPS:
-            for i in range(CALLS):
+            for name in ("free", "asked"):
+                if (name, step) in called:
+                    continue
                 await asyncio.sleep(0.004)
-                name = "asked" if i else "free"
                 call = ParsedCall(raw="{}", name=name, arguments={"step": step})
                 calls.append(call)
-                yield CallParsed(call, i, usage=Usage(sampled_tokens=i))
+                yield CallParsed(call, len(calls) - 1, usage=Usage(sampled_tokens=1))
         await asyncio.sleep(0.004)
         yield ModelResponse(text=f"turn {step}", calls=tuple(calls), usage=Usage(sampled_tokens=2))
 
     async def aclose(self) -> None: ...
 
 
-def agent_of(folder: Path) -> Agent:
+def agent_of(folder: Path, report: int) -> Agent:
     """An agent whose tools note when they begin and end."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     async def work(name: str, step: int) -> str:
         os.write(log, f"begin {name} {step}\n".encode())
+        os.write(report, b".")
         await asyncio.sleep(0.006)
         os.write(log, f"end {name} {step}\n".encode())
+        os.write(report, b".")
         return f"{name} {step} done"
 
     @tool
@@ -73,11 +90,23 @@ def agent_of(folder: Path) -> Agent:
     return Agent(Steady(), [free, asked])
 
 
-def work(folder: Path) -> None:
+class Reporting(SessionStore):
+    """Says before and after each transaction that there is one."""
+
+    report = 0
+
+    def write(self, work: Callable[[Any], Any]) -> Any:
+        os.write(self.report, b".")
+        result = super().write(work)
+        os.write(self.report, b".")
+        return result
+
+
+def work(folder: Path, report: int) -> None:
     """Run the session, or go on with it, until it has its answer."""
 
     async def to_the_end(session: Session) -> None:
-        agent = agent_of(folder)
+        agent = agent_of(folder, report)
         while True:
             last = session.runs()[-1:]
             if not last:
@@ -89,27 +118,40 @@ def work(folder: Path) -> None:
             else:
                 return
 
-    with SessionStore.open(folder / "s.db") as store:
+    Reporting.report = report
+    with Reporting.open(folder / "s.db") as store:
         found = store.list()
         session = store.get(found[0].id) if found else store.create()
         asyncio.run(to_the_end(session))
 
 
-def kill_one(folder: Path, delay: float) -> bool:
-    """Let the session go on and kill it; whether it was at work still."""
+def kill_one(folder: Path, signs: int, delay: float) -> bool:
+    """Let the session go on and kill it; whether it was at work still.
+
+    Args:
+        folder: Has the session.
+        signs: Of life, that are waited for: a slow machine comes as far as a fast one.
+        delay: Seconds that are waited for then.
+    """
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
+        os.close(reader)
         try:
-            work(folder)
+            work(folder, writer)
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
+    os.close(writer)
+    while signs and os.read(reader, 1):
+        signs -= 1
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    os.close(reader)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the session failed"
     return os.WIFSIGNALED(status)
 
@@ -139,8 +181,11 @@ def examine(folder: Path) -> dict[str, Any]:
         interrupted += record.status == "cancelled"
         if record.status == "cancelled" and record.error != "Interrupted":
             wrong.append(f"{name} {step} was cancelled: {record.error}")
-    wanted = ["user"] + ["assistant", "tool", "tool"] * STEPS + ["assistant"]
-    roles = [type(m).__name__.removesuffix("Message").lower() for m in messages]
+    wanted = "user"
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            wanted += " assistant" + " tool" * len(message.tool_calls)
+    roles = " ".join(type(m).__name__.removesuffix("Message").lower() for m in messages)
     if roles != wanted or messages[-1].content != f"turn {STEPS}":
         wrong.append(f"the conversation is {roles}")
     told = [m.content for m in messages if isinstance(m, ToolMessage)]
@@ -157,21 +202,18 @@ def main() -> None:
     top, kills = Path(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(int(sys.argv[3]))
     report: dict[str, Any] = {"kills": 0, "sessions": 0, "interrupted": 0, "wrong": []}
-    longest = 0.15
     while report["kills"] < kills:
         folder = top / str(report["sessions"])
         folder.mkdir()
         finished = False
         while not finished:
-            # A slow machine needs more time to come to what is of interest.
-            longest = min(longest * 1.02, 2.0)
-            finished = not kill_one(folder, chance.uniform(0, longest))
+            finished = not kill_one(folder, chance.randint(2, 24), chance.uniform(0, 0.006))
             report["kills"] += not finished
-        longest = max(0.15, longest * 0.7)
         found = examine(folder)
         report["wrong"] += found["wrong"]
         report["interrupted"] += found["interrupted"]
         report["sessions"] += 1
+        print(json.dumps(report), file=sys.stderr, flush=True)
     print(json.dumps(report))
 
 

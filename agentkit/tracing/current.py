@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import UserError
 
@@ -54,14 +54,16 @@ def tracing_for(setting: Tracing | bool | None) -> Tracing | None:
     return setting
 
 
-def read_setting(setting: Tracing | bool | None) -> Tracing | bool | None:
+def read_setting(setting: Any) -> Tracing | bool | None:
     """An agent's ``tracing``, checked; ``True`` becomes a :class:`Tracing`.
 
     Raises:
         UserError: It is something else.
     """
-    if setting is None or setting is False:
-        return setting
+    if setting is None:
+        return None
+    if setting is False:
+        return False
     from agentkit.tracing.tracer import Tracing
 
     if setting is True:
