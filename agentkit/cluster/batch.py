@@ -151,5 +151,3 @@ def _column(values: list[Any]) -> Any:
     if values and isinstance(values[0], str):
         return np.array(values, dtype=object)
     return np.array(values)
-
-

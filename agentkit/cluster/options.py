@@ -46,7 +46,9 @@ class ClusterOptions:
             )
         for name in ("target_ongoing", "max_ongoing", "ingresses", "cpus", "attempts"):
             if getattr(self, name) <= 0:
-                raise UserError(f"ClusterOptions.{name} is {getattr(self, name)}; it must be above 0")
+                raise UserError(
+                    f"ClusterOptions.{name} is {getattr(self, name)}; it must be above 0"
+                )
         if self.routing not in ("prefix", "round_robin"):
             raise UserError(
                 f"ClusterOptions.routing is {self.routing!r}; it must be 'prefix' or 'round_robin'"
