@@ -24,6 +24,7 @@ class FakeServer:
         self.replies: deque[Behaviour] = deque()
         self.requests: list[dict[str, Any]] = []
         self.models: list[str] | None = ["tiny"]
+        self.asked = asyncio.Event()
         self.hung_up = asyncio.Event()
         self.url = ""
 
@@ -40,6 +41,7 @@ class FakeServer:
             path = lines[0].split()[1]
             body = json.loads(raw) if raw else None
             self.requests.append({"path": path, "headers": headers, "body": body})
+            self.asked.set()
             gone = asyncio.create_task(self._watch(reader))
             try:
                 await self._answer(path)(writer)

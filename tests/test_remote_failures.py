@@ -57,6 +57,11 @@ async def failure(model, kind=ModelServerError, request=ASK):
     return "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
 
 
+async def collect(model, events):
+    async for event in model.stream(ASK):
+        events.append(event)
+
+
 async def test_what_may_pass_is_tried_again(server, no_waits):
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     server.replies += [
@@ -96,10 +101,9 @@ async def test_nothing_is_tried_again_once_text_was_given_out(server):
     ]
     model = OpenAIModel(server.url, "tiny")
     for part in ("hung up", "without saying why, after 9 characters"):
-        events = []
+        events: list[object] = []
         with pytest.raises(ModelConnectionError, match=part):
-            async for event in model.stream(ASK):
-                events.append(event)
+            await collect(model, events)
         assert events == [TextDelta("Once upon")]
     assert len(server.bodies) == 2
 
@@ -228,8 +232,7 @@ async def test_cancelling_closes_the_connection(server, way):
     else:
         task = asyncio.create_task(read())
         if waiting:
-            while not server.bodies:
-                await asyncio.sleep(0.01)
+            await server.asked.wait()
         else:
             await begun.wait()
         task.cancel()

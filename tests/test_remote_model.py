@@ -372,3 +372,17 @@ def test_events_are_the_same_however_they_are_cut(texts, ends, size):
 
     expected = [t.encode("utf-8", "replace").decode() for t in texts]
     assert asyncio.run(read()) == expected
+
+
+async def test_the_form_of_an_answer_is_sent(server):
+    server.replies += [says('{"a": 1, "b": 2}')] * 2
+    model = OpenAIModel(server.url, "tiny")
+    await generate(model, ModelRequest(messages=ASK, response_schema=STRICT))
+    await generate(model, ModelRequest(messages=ASK, response_schema=SAY.parameters))
+    forms = [body["response_format"] for body in server.bodies]
+    assert [form["type"] for form in forms] == ["json_schema"] * 2
+    assert forms[0]["json_schema"]["schema"] == STRICT
+    assert [form["json_schema"]["strict"] for form in forms] == [True, False]
+    tagged = OpenAIModel(server.url, "tiny", calls="structural_tag")
+    with pytest.raises(UserError, match="response_schema beside tools"):
+        await generate(tagged, ModelRequest(messages=ASK, tools=[ADD], response_schema=STRICT))

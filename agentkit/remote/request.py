@@ -102,7 +102,7 @@ class RequestWriter:
         return {"guided_json": schema}
 
     def _response_format(self, request: ModelRequest) -> dict[str, Any]:
-        schema = getattr(request, "response_schema", None)
+        schema = request.response_schema
         if schema is None:
             return {}
         if self.calls != "tools" and _callable(request):

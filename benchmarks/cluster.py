@@ -1,0 +1,112 @@
+"""Two engines on a local Ray: throughput and cache hits by routing, and one killed under load.
+
+``python -m benchmarks.cluster``; needs ``agentkit[ray]``, and is no part of ``make bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from agentkit import ModelRequest, OpenAIModel, Sampling, SystemMessage, Usage, UserMessage
+from agentkit.models.base import ModelResponse, generate
+from benchmarks.baseline import TEXT
+
+PORT = 18_123
+TOPICS = ["bridges", "bread", "glass", "tides", "paper", "clocks", "salt", "maps"]
+
+
+def main() -> None:
+    """Measure, and print one JSON object a line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--at-once", type=int, default=6)
+    parser.add_argument("--agents", type=int, default=6, help="different system texts")
+    parser.add_argument("--tokens", type=int, default=16)
+    options = parser.parse_args()
+    import ray
+    from ray import serve
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="warning")
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+    try:
+        for routing in ("round_robin", "prefix"):
+            _deploy(routing)
+            print(json.dumps({"routing": routing, **asyncio.run(_load(options))}), flush=True)
+            serve.delete("agentkit")
+        _deploy("prefix")
+        print(json.dumps({"killed": True, **asyncio.run(_load(options, kill=True))}), flush=True)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _deploy(routing: Any) -> None:
+    from ray import serve
+
+    from agentkit.cluster import ClusterOptions, cluster_app
+    from agentkit.server import ServerOptions
+
+    options = ClusterOptions(min_replicas=2, max_replicas=2, routing=routing)
+    server = ServerOptions(max_running=64, max_queued=256, queue_timeout=600)
+    app = cluster_app("embedded", options=options, server=server)
+    serve.run(app, name="agentkit", route_prefix="/")
+
+
+async def _load(options: argparse.Namespace, *, kill: bool = False) -> dict[str, Any]:
+    model = OpenAIModel(f"http://127.0.0.1:{PORT}/v1")
+    places = asyncio.Semaphore(options.at_once)
+    answered = 0
+
+    async def ask(i: int) -> ModelResponse:
+        nonlocal answered
+        # Shuffled by a stride, so that no routing is in step with the order of the agents.
+        agent = (i * 5 + i // options.agents) % options.agents
+        request = ModelRequest(
+            messages=[
+                SystemMessage(f"You are writer {agent}. {TEXT * 2}"),
+                UserMessage(f"Story {i} of {TOPICS[i % len(TOPICS)]}."),
+            ],
+            sampling=Sampling(max_tokens=options.tokens),
+        )
+        async with places:
+            response = await generate(model, request)
+        answered += 1
+        if kill and answered == options.requests // 3:
+            await _kill_one()
+        return response
+
+    begin = time.perf_counter()
+    done = await asyncio.gather(*map(ask, range(options.requests)), return_exceptions=True)
+    seconds = time.perf_counter() - begin
+    good = [response for response in done if isinstance(response, ModelResponse)]
+    usage = sum((response.usage for response in good), Usage())
+    await model.aclose()
+    return {
+        "asked": options.requests,
+        "answered": len(good),
+        "errors": [repr(error)[:200] for error in done if not isinstance(error, ModelResponse)],
+        "seconds": round(seconds, 2),
+        "written_per_second": round(usage.generated_tokens / seconds, 1),
+        "cached": round(usage.reused_tokens / max(1, usage.prompt_tokens), 3),
+    }
+
+
+async def _kill_one() -> None:
+    """SIGKILL to an engine that this benchmark has started."""
+    from ray import serve
+
+    from agentkit.cluster import RouteKey
+
+    handle = serve.get_deployment_handle("engine", app_name="agentkit")
+    pid = await handle.pid.remote(route=RouteKey("", ""))
+    os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
