@@ -182,10 +182,11 @@ def _subject(tool_name: str | None) -> str:
     return "response_schema" if tool_name is None else f"tool {tool_name!r}: the parameters' schema"
 
 
-def _schema_error(tool_name: str | None, path: Sequence[str | int], value: Any, why: str) -> SchemaError:
+def _schema_error(
+    tool_name: str | None, path: Sequence[str | int], value: Any, why: str
+) -> SchemaError:
     return SchemaError(
-        f"{_subject(tool_name)} is not usable at {json_path(path)}: "
-        f"{echo(value)} {why}"
+        f"{_subject(tool_name)} is not usable at {json_path(path)}: {echo(value)} {why}"
     )
 
 
@@ -205,7 +206,9 @@ def _walk(node: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield from _walk(node.get(key), (*path, key))
 
 
-def _check_node(root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str | None) -> None:
+def _check_node(
+    root: dict[str, Any], path: Path, node: dict[str, Any], tool_name: str | None
+) -> None:
     for key in ("$dynamicRef", "$dynamicAnchor"):
         if key in node:
             raise _schema_error(

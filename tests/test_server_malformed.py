@@ -49,11 +49,15 @@ VALUES = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(["\ud800", "function", "auto", 1 << 70, 1e400, "", "<tool_call>"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["type", "function", "name", "parameters", "properties", "$ref", "role"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "parameters", "properties", "$ref", "role"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -61,7 +65,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "model": "words",
         "messages": [{"role": "user", "content": "hi"}],
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+        ],
         "tool_choice": "auto",
         "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
         "stop": ["x"],

@@ -183,9 +183,7 @@ async def _account(asked: Exchange, name: str, result: RunResult, earlier: int) 
         used = step.usage
         server.rates.spend(asked.caller, used.prefilled_tokens + used.generated_tokens)
     if result.pending:
-        await server.paused.put(
-            PausedRun(agent=name, caller=asked.caller.name, result=result)
-        )
+        await server.paused.put(PausedRun(agent=name, caller=asked.caller.name, result=result))
 
 
 async def _answer(

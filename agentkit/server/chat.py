@@ -63,16 +63,12 @@ async def one_model(request: Request, name: str) -> JSONReply:
     return JSONReply(_described(server, name))
 
 
-async def _turn(
-    asked: Exchange, model: Model, request: ModelRequest
-) -> AsyncIterator[ModelEvent]:
+async def _turn(asked: Exchange, model: Model, request: ModelRequest) -> AsyncIterator[ModelEvent]:
     """The turn's events, once there is a place for it."""
     server = asked.server
     request = replace(request, messages=server.generations.restore(request.messages))
     async with server.gate.place():
-        timed = server.metrics.timed_turn(
-            model.stream(request), route=ROUTE, arrived=asked.arrived
-        )
+        timed = server.metrics.timed_turn(model.stream(request), route=ROUTE, arrived=asked.arrived)
         async with aclosing(timed) as events:  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, ModelResponse):
@@ -93,9 +89,7 @@ async def _last(turn: AsyncIterator[ModelEvent]) -> ModelResponse:
     return response
 
 
-async def _written(
-    turn: AsyncIterator[ModelEvent], writer: CompletionWriter
-) -> AsyncIterator[str]:
+async def _written(turn: AsyncIterator[ModelEvent], writer: CompletionWriter) -> AsyncIterator[str]:
     begun = False
     async with aclosing(turn) as events:  # type: ignore[type-var]
         async for event in events:

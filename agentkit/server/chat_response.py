@@ -128,9 +128,7 @@ class CompletionWriter:
         logprobs = _logprobs(response)
         if logprobs is not None:
             yield self._chunk({"content": ""}, logprobs=logprobs)
-        yield self._chunk(
-            {}, finish=_FINISH.get(response.finish_reason, response.finish_reason)
-        )
+        yield self._chunk({}, finish=_FINISH.get(response.finish_reason, response.finish_reason))
         if self._include_usage:
             usage = json_text(usage_dict(response.usage))
             yield f'{self._head},"choices":[],"usage":{usage}}}\n\n'

@@ -96,9 +96,7 @@ def api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case ContextLengthError():
-            return ApiError(
-                400, str(error), code="context_length_exceeded", param="messages"
-            )
+            return ApiError(400, str(error), code="context_length_exceeded", param="messages")
         case UserError():
             return ApiError(400, str(error), code="invalid_value")
         case TimeoutError():

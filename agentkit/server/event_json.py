@@ -87,9 +87,7 @@ def _fields(event: Event, agent: str) -> dict[str, Any]:
                 "finish_reason": step.finish_reason,
                 "usage": usage_dict(step.usage),
                 "calls": [_record(record) for record in step.calls],
-                "timings": {
-                    name: getattr(step.timings, name) for name in step.timings.__slots__
-                },
+                "timings": {name: getattr(step.timings, name) for name in step.timings.__slots__},
                 "model_seconds": step.model_seconds,
                 "tool_seconds": step.tool_seconds,
                 "messages": [message_to_dict(m, generation=False) for m in messages],

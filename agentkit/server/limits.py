@@ -146,9 +146,7 @@ class Gate:
 
     async def _enter(self) -> None:
         if self.draining:
-            raise ApiError(
-                503, "the server is about to end", code="shutting_down", retry_after=5
-            )
+            raise ApiError(503, "the server is about to end", code="shutting_down", retry_after=5)
         if self.running < self._options.max_running and not self.queued:
             self.running += 1
             return

@@ -36,9 +36,7 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"agentkit_{name}", text, labels, registry=self.registry)
 
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], *labels: str
-        ) -> Histogram:
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(
                 f"agentkit_{name}", text, labels, buckets=buckets, registry=self.registry
             )
