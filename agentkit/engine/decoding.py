@@ -42,7 +42,8 @@ class Turn:
     """One request being answered.
 
     The turn begins as free text, unless its form is given. At ``<tool_call>`` (at once, where a
-    call is required) the grammar takes over until the turn ends: after a call only further calls may come.
+    call is required) the grammar takes over until the turn ends: after a call only further calls
+    may come.
 
     A turn does not run the model. It asks for what it needs read, and goes on with the logits;
     so that many turns can be written side by side (:class:`~agentkit.engine.scheduler.Scheduler`).
