@@ -48,7 +48,7 @@ class WordModel:
             for i, word in enumerate(self.words):
                 await asyncio.sleep(self.delay)
                 yield TextDelta(word if i == 0 else f" {word}")
-                while not self._released.is_set():
+                while not self._released.is_set():  # noqa: ASYNC110  # it is of another thread
                     await asyncio.sleep(0.01)
             usage = Usage(prefilled_tokens=5, sampled_tokens=len(self.words))
             self.finished += 1

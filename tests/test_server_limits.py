@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -223,39 +224,46 @@ def test_a_model_that_cannot_be_loaded_is_not_ready() -> None:
 
 
 SERVED = """
-import sys
+import sys, threading
 sys.path.insert(0, {tests!r})
 from agentkit.server import ServerOptions, create_app, serve
 from server_support import WordModel
-app = create_app(WordModel("a b c d e f", delay={delay}), options=ServerOptions(drain_seconds={drain}))
-serve(app, port=0, log_level="error", on_started=lambda url: print(url, flush=True))
+model = WordModel(held=True)
+threading.Thread(target=lambda: (sys.stdin.readline(), model.release()), daemon=True).start()
+app = create_app(model, options=ServerOptions(drain_seconds={drain}))
+serve(app, port=0, log_level="critical", on_started=lambda url: print(url, flush=True))
 """
 
 
-@pytest.mark.parametrize(("drain", "whole"), [(20, True), (0.3, False)])
+@pytest.mark.parametrize(("drain", "whole"), [(60, True), (0.2, False)])
 def test_sigterm_lets_running_requests_finish(drain: float, whole: bool) -> None:
-    code = SERVED.format(tests=str(Path(__file__).parent), drain=drain, delay=0.2 if whole else 1.5)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    code = SERVED.format(tests=str(Path(__file__).parent), drain=drain)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
+        assert process.stdin is not None
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert re.match(r"http://127\.0\.0\.1:\d+$", url)
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            with client.stream("POST", CHAT, json=hello(stream=True)) as reply:
-                lines = reply.iter_lines()
-                next(lines)
-                os.kill(process.pid, signal.SIGTERM)
+        with (
+            httpx.Client(base_url=url, trust_env=False, timeout=30) as client,
+            client.stream("POST", CHAT, json=hello(stream=True)) as reply,
+        ):
+            lines = reply.iter_lines()
+            next(lines)
+            os.kill(process.pid, signal.SIGTERM)
+            if whole:
                 wait_for(lambda: httpx.get(f"{url}/ready", trust_env=False).status_code == 503)
-                if whole:
-                    refused = httpx.post(f"{url}{CHAT}", json=hello(), trust_env=False)
-                    assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
-                    assert "data: [DONE]" in list(lines)
-                else:
-                    try:
-                        assert "data: [DONE]" not in list(lines)
-                    except httpx.HTTPError:
-                        pass
+                refused = httpx.post(f"{url}{CHAT}", json=hello(), trust_env=False)
+                assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+                process.stdin.write("go on\n")
+                process.stdin.flush()
+                assert "data: [DONE]" in list(lines)
+            else:
+                with contextlib.suppress(httpx.HTTPError):
+                    assert "data: [DONE]" not in list(lines)
         assert process.wait(20) == 0
     finally:
         process.kill()
-        process.wait()
+        process.communicate()

@@ -41,8 +41,9 @@ _TOOL_RESPONSE = "<tool_response"
 class Turn:
     """One request being answered.
 
-    The turn begins as free text, unless its form is given. At ``<tool_call>`` (at once, where a call is required) the
-    grammar takes over until the turn ends: after a call only further calls may come.
+    The turn begins as free text, unless its form is given. At ``<tool_call>`` (at once, where a
+    call is required) the grammar takes over until the turn ends: after a call only further calls
+    may come.
 
     A turn does not run the model. It asks for what it needs read, and goes on with the logits;
     so that many turns can be written side by side (:class:`~agentkit.engine.scheduler.Scheduler`).
@@ -374,8 +375,8 @@ class Turn:
                 return self._leave()
             if not self._constraint.advance([token]):
                 raise ModelError(
-                    f"the grammar refuses {self._engine.codec.decode([token])!r}, which it allowed; "
-                    "a schema should not spell the model's special tokens"
+                    f"the grammar refuses {self._engine.codec.decode([token])!r}, which it "
+                    "allowed; a schema should not spell the model's special tokens"
                 )
         return [token]
 

@@ -214,6 +214,9 @@ async def _account(asked: Exchange, name: str, result: RunResult, earlier: int) 
         used = step.usage
         server.rates.spend(asked.caller, used.prefilled_tokens + used.generated_tokens)
 
+    if result.pending:
+        await server.paused.put(PausedRun(agent=name, caller=asked.caller.name, result=result))
+
 
 async def answer_run(
     asked: Exchange, name: str, run: AsyncIterator[Event], *, stream: bool

@@ -41,9 +41,15 @@ class EmbeddingService:
 
             embedder = SentenceTransformerEmbedder(embedder)
         self._embedder: Embedder = embedder
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="agentkit-embedder")
+        self._thread: ThreadPoolExecutor | None = None
         self._waiting: deque[tuple[list[str], bool, asyncio.Future[Vectors]]] = deque()
         self._working = False
+
+    @property
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentkit-embedder")
+        return self._thread
 
     @property
     def name(self) -> str:
@@ -74,7 +80,9 @@ class EmbeddingService:
 
     def close(self) -> None:
         """Free the thread."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

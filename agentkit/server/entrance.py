@@ -90,7 +90,8 @@ class Doorkeeper:
         address = scope["client"][0] if scope.get("client") else "unknown"
         try:
             scope["agentkit.caller"] = self._keys.caller(headers, address)
-            if int(headers.get("content-length", "0")) > self._max_bytes:
+            length = headers.get("content-length", "")
+            if length.isdecimal() and int(length[:20]) > self._max_bytes:
                 raise ApiError(413, self._too_large, code="request_too_large")
         except ApiError as error:
             await error.reply()(scope, receive, send)

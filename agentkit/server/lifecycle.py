@@ -47,7 +47,8 @@ class Lifecycle:
         return self._gate.running == 0 and self._gate.queued == 0
 
     def start(self) -> None:
-        """Begin to load the models."""
+        """Begin to load the models; also of an application that was ended and starts again."""
+        self._gate.draining = False
         self._loading = asyncio.create_task(self._load())
 
     def drain(self) -> None:

@@ -110,12 +110,23 @@ async def first_then_rest(events: AsyncIterator[str], watch: Watch) -> AsyncIter
         await _close(events)
         raise
 
-    async def again() -> AsyncIterator[str]:
-        try:
-            yield first
-            async for event in events:
-                yield event
-        finally:
-            await _close(events)
+    return _FirstThenRest(first, events)
 
-    return again()
+
+class _FirstThenRest:
+    # No generator: closing one that has not begun would not close what it wraps.
+    def __init__(self, first: str, rest: AsyncIterator[str]) -> None:
+        self._first: str | None = first
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._rest)
+
+    async def aclose(self) -> None:
+        await _close(self._rest)
