@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         RunError,
         SchemaError,
         ScriptError,
+        SessionBusyError,
+        SessionError,
         ToolError,
         ToolExecutionError,
         ToolTimeoutError,
@@ -101,8 +103,8 @@ _MODULES = {
     "agentkit.errors": (
         "AgentkitError AuditError ContextLengthError IndexFormatError InvalidToolCallError "
         "LimitExceededError MessageError MissingExtraError ModelBehaviorError ModelError "
-        "ModelLoadError RetrievalError RunError SchemaError ScriptError ToolError "
-        "ToolExecutionError ToolTimeoutError UserError"
+        "ModelLoadError RetrievalError RunError SchemaError ScriptError SessionBusyError "
+        "SessionError ToolError ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
         "ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished StepFinished "
@@ -185,6 +187,8 @@ __all__ = [
     "ScriptError",
     "ScriptedModel",
     "Secrets",
+    "SessionBusyError",
+    "SessionError",
     "StepFinished",
     "StepRecord",
     "SystemMessage",

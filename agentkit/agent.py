@@ -17,7 +17,7 @@ from agentkit.agent_inputs import (
     run_sync,
     with_system,
 )
-from agentkit.approvals import ApprovalCallback, ApprovalPolicy, Approvals
+from agentkit.approvals import Approval, ApprovalCallback, ApprovalPolicy, Approvals
 from agentkit.audit import AuditSink
 from agentkit.errors import UserError
 from agentkit.events import Event, RunFinished
@@ -33,11 +33,13 @@ from agentkit.settings import RunSettings
 from agentkit.tool_execution import ToolSet
 from agentkit.tool_selection import ToolSelection, ToolSelector
 from agentkit.tools import Tool
+from agentkit.tracing.current import read_setting
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from agentkit.langchain.agent_runnable import AgentRunnable
+    from agentkit.tracing import Tracing
 
 __all__ = ["Agent", "History", "Prompt", "as_tool"]
 
@@ -85,6 +87,9 @@ class Agent:
             more with a method ``secrets()``.
         tool_selection: Picks the tools that are shown to the model, where there are many; see
             :class:`~agentkit.ToolSelector`.
+        tracing: OpenTelemetry spans and metrics of each run: ``True`` with the program's own
+            providers, a :class:`~agentkit.tracing.Tracing` for others; ``False`` for none, also
+            where :func:`agentkit.tracing.instrument` traces every agent.
         name: What the agent is called, in logs and as a tool.
 
     Raises:
@@ -121,6 +126,7 @@ class Agent:
         audit: AuditSink | None = None,
         redact: Secrets | Iterable[str] | None = None,
         tool_selection: ToolSelection | None = None,
+        tracing: Tracing | bool | None = None,
         name: str = "agent",
     ) -> None:
         if retrieval not in ("documents", "tool"):
@@ -159,6 +165,7 @@ class Agent:
             secrets=as_secrets(redact),
             tool_selection=tool_selection,
             agent_name=name,
+            tracing=read_setting(tracing),
         )
         self._settings.check_tool_choice(tool_choice)
 
@@ -205,7 +212,15 @@ class Agent:
             InvalidToolCallError: Calls stayed invalid, and the limits say to raise.
             ToolError: A tool failed, and ``on_tool_error`` is ``raise``.
         """
-        run = self._prepare(prompt, history, documents, tool_choice, limits, sampling, deps)
+        run = self.prepare(
+            prompt,
+            history=history,
+            documents=documents,
+            tool_choice=tool_choice,
+            limits=limits,
+            sampling=sampling,
+            deps=deps,
+        )
         return await run.execute(lambda event: None)
 
     def run_sync(
@@ -252,8 +267,16 @@ class Agent:
 
         Closing the iterator early cancels the run.
         """
-        run = self._prepare(prompt, history, documents, tool_choice, limits, sampling, deps)
-        return self._events(run)
+        run = self.prepare(
+            prompt,
+            history=history,
+            documents=documents,
+            tool_choice=tool_choice,
+            limits=limits,
+            sampling=sampling,
+            deps=deps,
+        )
+        return self.events_of(run)
 
     async def resume(
         self,
@@ -282,7 +305,9 @@ class Agent:
             UserError: The run does not wait, an answer is for no call that does, or a call was
                 allowed with arguments that its tool cannot take.
         """
-        run = self._prepare_resumed(paused, approve, limits, sampling, deps)
+        run = self.prepare_resumed(
+            paused, read_answers(paused, approve), limits=limits, sampling=sampling, deps=deps
+        )
         return await run.execute(lambda event: None)
 
     def resume_sync(
@@ -310,8 +335,10 @@ class Agent:
         deps: Any = None,
     ) -> AsyncIterator[Event]:
         """As :meth:`resume`, giving each event as it happens; see :meth:`stream`."""
-        run = self._prepare_resumed(paused, approve, limits, sampling, deps)
-        return self._events(run)
+        run = self.prepare_resumed(
+            paused, read_answers(paused, approve), limits=limits, sampling=sampling, deps=deps
+        )
+        return self.events_of(run)
 
     def as_runnable(self) -> AgentRunnable:
         """The agent for LangChain's chains and LangGraph's graphs."""
@@ -349,7 +376,8 @@ class Agent:
     ) -> None:
         self.close()
 
-    async def _events(self, run: Run) -> AsyncIterator[Event]:
+    async def events_of(self, run: Run) -> AsyncIterator[Event]:
+        """The events of a run from :meth:`prepare`, as they happen."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
 
         async def execute() -> RunResult:
@@ -368,33 +396,37 @@ class Agent:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    def _prepare_resumed(
+    def prepare_resumed(
         self,
         paused: RunResult,
-        approve: Answers,
-        limits: Limits | None,
-        sampling: Sampling | None,
-        deps: Any,
+        answers: Mapping[str, Approval],
+        *,
+        limits: Limits | None = None,
+        sampling: Sampling | None = None,
+        deps: Any = None,
     ) -> Run:
+        """As :meth:`prepare`, for a run that goes on."""
         return Run.resumed(
             self.model,
             self._settings.replace(limits=limits, sampling=sampling),
             paused,
-            read_answers(paused, approve),
+            answers,
             examples=self.examples,
             deps=deps,
         )
 
-    def _prepare(
+    def prepare(
         self,
         prompt: Prompt,
-        history: History | None,
-        documents: Sequence[Document],
-        tool_choice: str | None,
-        limits: Limits | None,
-        sampling: Sampling | None,
-        deps: Any,
+        *,
+        history: History | None = None,
+        documents: Sequence[Document] = (),
+        tool_choice: str | None = None,
+        limits: Limits | None = None,
+        sampling: Sampling | None = None,
+        deps: Any = None,
     ) -> Run:
+        """A run that has not begun, for whoever wants a journal of it; as :meth:`run`."""
         settings = self._settings.replace(tool_choice=tool_choice, limits=limits, sampling=sampling)
         if tool_choice is not None:
             settings.check_tool_choice(tool_choice)

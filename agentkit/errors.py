@@ -28,6 +28,8 @@ __all__ = [
     "RunError",
     "SchemaError",
     "ScriptError",
+    "SessionBusyError",
+    "SessionError",
     "ToolError",
     "ToolExecutionError",
     "ToolTimeoutError",
@@ -57,6 +59,14 @@ class MissingExtraError(UserError):
 
 class AuditError(AgentkitError):
     """A call could not be written to the audit log, and the log says that this ends the run."""
+
+
+class SessionError(AgentkitError):
+    """A session could not be written or read: its database failed, or it belongs to another."""
+
+
+class SessionBusyError(SessionError):
+    """A run of the session is at work somewhere else, or has taken this one's place."""
 
 
 class ModelError(AgentkitError):

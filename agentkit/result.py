@@ -23,6 +23,10 @@ __all__ = [
     "RunResult",
     "StepRecord",
     "StopReason",
+    "call_from_dict",
+    "call_to_dict",
+    "step_from_dict",
+    "step_to_dict",
 ]
 
 CallStatus: TypeAlias = Literal[
@@ -206,7 +210,7 @@ class RunResult:
             "run_id": self.run_id,
             "documents": [document.to_dict() for document in self.documents],
             "tools": list(self.tools),
-            "steps": [_step_to_dict(step) for step in self.steps],
+            "steps": [step_to_dict(step) for step in self.steps],
             "retrievals": [
                 {"query": r.query, "hits": [h.to_dict() for h in r.hits], "seconds": r.seconds}
                 for r in self.retrievals
@@ -231,7 +235,7 @@ class RunResult:
             return cls(
                 output=data["output"],
                 messages=tuple(messages_from_dicts(data["messages"])),
-                steps=tuple(_step_from_dict(step) for step in data["steps"]),
+                steps=tuple(step_from_dict(step) for step in data["steps"]),
                 retrievals=tuple(
                     RetrievalRecord(
                         query=r["query"],
@@ -278,7 +282,8 @@ class RunResult:
         return cls.from_dict(data)
 
 
-def _step_to_dict(step: StepRecord) -> dict[str, Any]:
+def step_to_dict(step: StepRecord) -> dict[str, Any]:
+    """JSON-able form of a step."""
     return {
         "text": step.text,
         "finish_reason": step.finish_reason,
@@ -289,24 +294,12 @@ def _step_to_dict(step: StepRecord) -> dict[str, Any]:
         "overhead_seconds": step.overhead_seconds,
         "overlap_seconds": step.overlap_seconds,
         "rewinds": [asdict(rewind) for rewind in step.rewinds],
-        "calls": [
-            {
-                "id": record.call.id,
-                "name": record.call.name,
-                "arguments": record.call.arguments,
-                "status": record.status,
-                "observation": record.observation,
-                "seconds": record.seconds,
-                "repairs": list(record.repairs),
-                "sources": [hit.to_dict() for hit in record.sources],
-                "error": record.error,
-            }
-            for record in step.calls
-        ],
+        "calls": [call_to_dict(record) for record in step.calls],
     }
 
 
-def _step_from_dict(data: Mapping[str, Any]) -> StepRecord:
+def step_from_dict(data: Mapping[str, Any]) -> StepRecord:
+    """The reverse of :func:`step_to_dict`."""
     calls: Sequence[Mapping[str, Any]] = data["calls"]
     return StepRecord(
         text=data["text"],
@@ -318,16 +311,33 @@ def _step_from_dict(data: Mapping[str, Any]) -> StepRecord:
         overhead_seconds=data["overhead_seconds"],
         overlap_seconds=data.get("overlap_seconds", 0.0),
         rewinds=tuple(RewindRecord(**rewind) for rewind in data.get("rewinds", ())),
-        calls=tuple(
-            CallRecord(
-                call=ToolCall(name=c["name"], arguments=c["arguments"], id=c["id"]),
-                status=c["status"],
-                observation=c["observation"],
-                seconds=c["seconds"],
-                repairs=tuple(c["repairs"]),
-                sources=tuple(map(ScoredDocument.from_dict, c["sources"])),
-                error=c.get("error", ""),
-            )
-            for c in calls
-        ),
+        calls=tuple(map(call_from_dict, calls)),
+    )
+
+
+def call_to_dict(record: CallRecord) -> dict[str, Any]:
+    """JSON-able form of a call's record."""
+    return {
+        "id": record.call.id,
+        "name": record.call.name,
+        "arguments": record.call.arguments,
+        "status": record.status,
+        "observation": record.observation,
+        "seconds": record.seconds,
+        "repairs": list(record.repairs),
+        "sources": [hit.to_dict() for hit in record.sources],
+        "error": record.error,
+    }
+
+
+def call_from_dict(data: Mapping[str, Any]) -> CallRecord:
+    """The reverse of :func:`call_to_dict`."""
+    return CallRecord(
+        call=ToolCall(name=data["name"], arguments=data["arguments"], id=data["id"]),
+        status=data["status"],
+        observation=data["observation"],
+        seconds=data["seconds"],
+        repairs=tuple(data["repairs"]),
+        sources=tuple(map(ScoredDocument.from_dict, data["sources"])),
+        error=data.get("error", ""),
     )

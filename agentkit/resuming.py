@@ -13,7 +13,7 @@ from agentkit.errors import UserError
 from agentkit.messages import Message, ToolMessage
 from agentkit.result import RunResult, StepRecord
 from agentkit.step import first_error
-from agentkit.turn_calls import CallServices, TurnCalls
+from agentkit.turn_calls import UNDECIDED, CallServices, TurnCalls
 
 __all__ = ["Answers", "PendingCalls", "read_answers"]
 
@@ -52,7 +52,8 @@ class PendingCalls:
 
     Args:
         step: The step.
-        answers: By the ids of calls; those without one wait on.
+        answers: By the ids of calls; those without one wait on, :data:`UNDECIDED` ones are decided
+            on by the agent's rules.
         services: Of the run.
         index: Of the step.
     """
@@ -82,14 +83,17 @@ class PendingCalls:
         ready = []
         for record in self._step.calls:
             answer = self._answers.get(record.call.id)
-            if record.status == "pending" and answer is not None and answer.decision != "ask":
+            if record.status != "pending" or answer is None:
+                continue
+            if answer.decision != "ask" or answer is UNDECIDED:
                 call = self._services.executor.with_arguments(record.call, answer.arguments)
                 ready.append((replace(call, repairs=record.repairs), answer))
         try:
             async with asyncio.TaskGroup() as group:
                 self._calls = TurnCalls(self._services, group, step=self._index, overlap=True)
                 for call, answer in ready:
-                    self._calls.add(call, answer)
+                    self._calls.add(call, None if answer is UNDECIDED else answer)
+                self._calls.turn_is_written()
         except BaseExceptionGroup as group_error:
             error = first_error(group_error)
             raise error from error.__cause__

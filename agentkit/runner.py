@@ -7,7 +7,8 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval
 from agentkit.errors import (
@@ -29,7 +30,12 @@ from agentkit.settings import RunSettings
 from agentkit.step import Step
 from agentkit.tool_execution import ToolExecutor
 from agentkit.tools import ToolDefinition
+from agentkit.tracing.current import tracing_for
 from agentkit.turn_calls import CallServices, tool_messages
+
+if TYPE_CHECKING:
+    from agentkit.journal import RunJournal
+    from agentkit.tracing.spans import RunSpan
 
 __all__ = ["Run", "RunSettings"]
 
@@ -77,13 +83,19 @@ class Run:
         self._definitions: Sequence[ToolDefinition] = settings.tools.definitions
         self._steps: list[StepRecord] = []
         self._retrievals: list[RetrievalRecord] = []
-        self._id = f"run_{uuid.uuid4().hex}"
+        self.id = f"run_{uuid.uuid4().hex}"
+        """Identifies the run."""
+        self.journal: RunJournal | None = None
+        """Told of everything before the run goes on."""
+        self.conversation = ""
+        """The conversation that it belongs to, for traces."""
         self._current: Step | None = None
         self._failures = 0
         self._begin = 0.0
         self._earlier_seconds = 0.0
         self._answers: Mapping[str, Approval] | None = None
         self._paused = False
+        self._trace: RunSpan | None = None
 
     @classmethod
     def resumed(
@@ -117,7 +129,7 @@ class Run:
         )
         run._steps = list(paused.steps)
         run._retrievals = list(paused.retrievals)
-        run._id = paused.run_id or run._id
+        run.id = paused.run_id or run.id
         run._earlier_seconds = paused.seconds
         run._answers = answers
         if paused.tools:
@@ -133,6 +145,38 @@ class Run:
         Args:
             emit: Told of every event but the last, which is the result.
         """
+        tracing = tracing_for(self._settings.tracing)
+        if tracing is None:
+            return await self._to_the_end(emit)
+        with tracing.run(
+            agent=self._settings.agent_name,
+            model=self._model,
+            run_id=self.id,
+            redact=self._redact,
+            earlier_steps=len(self._steps),
+            conversation=self.conversation,
+        ) as self._trace:
+            result = await self._to_the_end(self._trace.watch(emit))
+            self._trace.finished(result)
+            return result
+
+    def so_far(self) -> RunResult:
+        """The run as it is now, so that it could be resumed."""
+        return self._result("", "approval")
+
+    async def _to_the_end(self, emit: Callable[[Event], None]) -> RunResult:
+        if self.journal is None:
+            return await self._execute(emit)
+        try:
+            result = await self._execute(emit)
+        except BaseException as error:
+            await self.journal.ended(self._redact(getattr(error, "result", None)), error)
+            raise
+        # The answer is the user's, who may know what stands in it; what is kept is for more eyes.
+        await self.journal.ended(self._redact(result), None)
+        return result
+
+    async def _execute(self, emit: Callable[[Event], None]) -> RunResult:
         limits = self._settings.limits
         self._begin = time.perf_counter()
         failure: Exception
@@ -169,7 +213,9 @@ class Run:
             if self._answers is None:
                 await self._search(emit)
                 await self._select_tools(emit)
-            else:
+                if self.journal is not None:
+                    await self.journal.began(self.so_far())
+            elif self._steps:
                 step = await self._resume(services, self._answers)
             while True:
                 if step is not None:
@@ -206,9 +252,11 @@ class Run:
             policy=settings.approvals,
             redact=self._redact,
             audit=settings.audit,
-            run_id=self._id,
+            run_id=self.id,
             agent=settings.agent_name,
             emit=emit,
+            trace=self._trace,
+            journal=self.journal,
         )
 
     async def _search(self, emit: Callable[[Event], None]) -> None:
@@ -218,8 +266,13 @@ class Run:
         if retriever is None or not query:
             return
         begin = time.perf_counter()
-        found = await retrieve_conversation(retriever, self._messages, top_k=self._settings.top_k)
-        hits = self._redact(found)
+        with nullcontext() if self._trace is None else self._trace.search(query) as tell:
+            found = await retrieve_conversation(
+                retriever, self._messages, top_k=self._settings.top_k
+            )
+            hits = self._redact(found)
+            if tell is not None:
+                tell(hits)
         record = RetrievalRecord(query=query, hits=tuple(hits), seconds=time.perf_counter() - begin)
         self._retrievals.append(record)
         self._documents += [hit.document for hit in hits]
@@ -247,8 +300,16 @@ class Run:
             self._messages = [pending.told(message) for message in self._messages]
         self._paused = any(call.status == "pending" for call in step.calls)
         if not self._paused:
-            services.emit(StepFinished(step, tuple(tool_messages(step.calls))))
+            await self._step_is_over(step, tool_messages(step.calls), services)
         return step
+
+    async def _step_is_over(
+        self, step: StepRecord, messages: Sequence[Message], services: CallServices
+    ) -> None:
+        if self.journal is not None:
+            index = len(self._steps) - 1
+            await self.journal.step_finished(index, self._redact(step), messages)
+        services.emit(StepFinished(step, tuple(messages)))
 
     async def _step(self, choice: str, services: CallServices) -> StepRecord:
         begin = time.perf_counter()
@@ -279,7 +340,7 @@ class Run:
         self._steps.append(step)
         self._paused = any(call.status == "pending" for call in step.calls)
         if not self._paused:
-            services.emit(StepFinished(step, tuple(messages)))
+            await self._step_is_over(step, messages, services)
         return step
 
     def _keep_cut_off_step(self) -> None:
@@ -364,9 +425,9 @@ class Run:
             retrievals=tuple(self._retrievals),
             stop_reason=reason,
             model=self._model.name,
-            seconds=self._earlier_seconds + time.perf_counter() - self._begin,
+            seconds=self._earlier_seconds + (time.perf_counter() - self._begin) * bool(self._begin),
             new_from=self._new_from,
-            run_id=self._id,
+            run_id=self.id,
             # Only who goes on needs them again.
             documents=tuple(self._documents) if reason == "approval" else (),
             tools=tuple(d.name for d in self._definitions) if selected else (),

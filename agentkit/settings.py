@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.approvals import ApprovalPolicy
 from agentkit.audit import AuditSink
@@ -15,6 +15,9 @@ from agentkit.redaction import Secrets
 from agentkit.retrieval import Retriever
 from agentkit.tool_execution import ToolSet
 from agentkit.tool_selection import ToolSelection
+
+if TYPE_CHECKING:
+    from agentkit.tracing.tracer import Tracing
 
 __all__ = ["RunSettings"]
 
@@ -59,6 +62,8 @@ class RunSettings:
     """Picks the tools that the prompts show."""
     agent_name: str
     """Who runs, for the audit log."""
+    tracing: Tracing | bool | None = None
+    """As :func:`agentkit.tracing.current.read_setting` gives it."""
 
     def replace(self, **changes: Any) -> RunSettings:
         """The settings with those changes that are not None."""

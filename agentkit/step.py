@@ -101,6 +101,7 @@ class Step:
                 )
                 self._response = await self._write()
                 self._model_end = time.perf_counter()
+                await self._write_down()
                 self._calls.turn_is_written()
         except BaseExceptionGroup as group_error:
             error = first_error(group_error)
@@ -124,6 +125,21 @@ class Step:
             overlap_seconds=self._calls.busy_until(model_end) if self._calls else 0.0,
             rewinds=tuple(self._rewinds),
         )
+
+    async def _write_down(self) -> None:
+        services, response = self._services, self._response
+        if services.journal is None or response is None:
+            return
+        record = self.record()
+        calls = tuple(
+            # What has not come to an end by now is told of separately.
+            replace(call, status="pending", observation="", error="")
+            if call.status == "cancelled"
+            else call
+            for call in record.calls
+        )
+        record, turn = services.redact((replace(record, calls=calls), response.to_message()))
+        await services.journal.turn_written(self._index, record, turn)
 
     def call_records(self) -> list[CallRecord]:
         """What came of the calls so far."""
@@ -158,6 +174,8 @@ class Step:
     async def _ask(self, request: ModelRequest) -> ModelResponse | CallParsed:
         """Read the turn to its end, or to a call that is to be written anew."""
         stream = self._model.stream(request)
+        if self._services.trace is not None:
+            stream = self._services.trace.model_turn(request, stream)
         emit: Callable[[Event], None] = self._services.emit
         try:
             async for event in stream:

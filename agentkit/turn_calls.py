@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval, ApprovalPolicy
 from agentkit.audit import AuditRecord, AuditSink, write_audit
@@ -20,11 +20,16 @@ from agentkit.result import CallRecord
 from agentkit.tool_execution import ReadyCall, ToolExecutor
 from agentkit.tools import ToolContext
 
-__all__ = ["CallServices", "TurnCalls", "tool_messages"]
+if TYPE_CHECKING:
+    from agentkit.journal import RunJournal
+    from agentkit.tracing.spans import RunSpan
+
+__all__ = ["UNDECIDED", "CallServices", "TurnCalls", "tool_messages"]
 
 _PENDING = "Error: this call waits for approval and has not run."
 _CANCELLED = "Error: the run ended before this call did."
-_UNDECIDED = Approval(decision="ask", by="")
+UNDECIDED = Approval(decision="ask", by="")
+"""Nobody has been asked yet."""
 
 
 def tool_messages(records: Iterable[CallRecord]) -> list[ToolMessage]:
@@ -50,6 +55,10 @@ class CallServices:
     """Name of the agent, for the audit."""
     emit: Callable[[Event], None]
     """Is told what happens."""
+    trace: RunSpan | None = None
+    """Opens spans, if the run is traced."""
+    journal: RunJournal | None = None
+    """Writes down what happens, if the run is kept."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while somebody is asked: one question at a time, in the order of the calls."""
 
@@ -69,7 +78,7 @@ class CallServices:
         """
         if self.audit is None:
             return
-        asked = approval is not None and approval is not _UNDECIDED
+        asked = approval is not None and approval is not UNDECIDED
         entry = AuditRecord(
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             run_id=self.run_id,
@@ -97,7 +106,7 @@ class _Entry:
     def __init__(self, ready: ReadyCall, context: ToolContext, approval: Approval | None) -> None:
         self.ready = ready
         self.context = context
-        self.approval = approval or _UNDECIDED
+        self.approval = approval or UNDECIDED
         self.record: CallRecord | None = None
         self.begin: float | None = None
         self.end: float | None = None
@@ -186,13 +195,15 @@ class TurnCalls:
             )
             entry.record = self._services.redact(failed)
             await self._services.audit_call(entry.record, step=self._step, approval=entry.approval)
+            if self._services.journal is not None:
+                await self._services.journal.call_finished(self._step, entry.record)
             raise
         entry.record = self._services.redact(record)
         await self._report(entry.record, entry.approval)
 
     async def _result(self, entry: _Entry) -> CallRecord:
         services, ready, edited = self._services, entry.ready, entry.approval.arguments
-        if entry.approval is _UNDECIDED:
+        if entry.approval is UNDECIDED:
             at_once = services.policy.at_once(ready.tool)
             if at_once is None or not self._overlap:
                 await self._written.wait()
@@ -207,16 +218,27 @@ class TurnCalls:
             why = f": {entry.approval.reason}" if entry.approval.reason else ""
             text = f"Error: this call was not allowed{why}. Go on without it."
             return _without_running(ready, "denied", text)
+        if services.journal is not None:
+            await services.journal.call_started(self._step, services.redact(ready.call))
         services.emit(ToolCallStarted(services.redact(ready.call)))
         entry.begin = time.perf_counter()
         try:
-            record = await services.executor.call(ready, entry.context)
+            record = await self._call(ready, entry.context)
         finally:
             entry.end = time.perf_counter()
         if edited is not None:
             given = json.dumps(ready.call.arguments, ensure_ascii=False, default=str)
             note = f"(The user changed the arguments to {given}.)\n"
             record = replace(record, observation=note + record.observation)
+        return record
+
+    async def _call(self, ready: ReadyCall, context: ToolContext) -> CallRecord:
+        services = self._services
+        if services.trace is None:
+            return await services.executor.call(ready, context)
+        with services.trace.tool_call(ready, self._step) as over:
+            record = await services.executor.call(ready, context)
+            over(record)
         return record
 
     async def _ask(self, entry: _Entry) -> Approval:
@@ -231,6 +253,9 @@ class TurnCalls:
 
     async def _report(self, record: CallRecord, approval: Approval | None) -> None:
         await self._services.audit_call(record, step=self._step, approval=approval)
+        # A call that waits has not come to an end.
+        if self._services.journal is not None and record.status != "pending":
+            await self._services.journal.call_finished(self._step, record)
         self._services.emit(ToolResult(record))
 
     def _cut_off(self, entry: _Entry) -> CallRecord:

@@ -301,10 +301,10 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(page: Page) -> None:
     options = ServerOptions(api_keys=(ApiKey(name="ann", key="s3cret"),))
     with served({"one": agent(["hello"])}, options=options) as url:
         page.goto(url)
-        page.get_by_label("API key").fill("wrong")
+        page.locator("#key").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_contain_text("not valid")
-        page.get_by_label("API key").fill("s3cret")
+        page.locator("#key").fill("s3cret")
         page.keyboard.press("Enter")
         ask(page, "hi")
         expect(page.locator(".answer")).to_have_text("hello")

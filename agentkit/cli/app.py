@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit.cli.ask import ask
+from agentkit.cli.batch import batch
 from agentkit.cli.chat import chat
 from agentkit.cli.console import prepare_streams
 from agentkit.cli.doctor import doctor
@@ -17,6 +18,7 @@ from agentkit.cli.index import index
 from agentkit.cli.mcp_serve import mcp_serve
 from agentkit.cli.prompt import prompt
 from agentkit.cli.serve import serve
+from agentkit.cli.trace import trace
 
 __all__ = ["app"]
 
@@ -32,7 +34,7 @@ app = typer.Typer(
     ),
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
-for command in (chat, ask, index, prompt, serve, mcp_serve, doctor):
+for command in (chat, ask, batch, index, prompt, serve, trace, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 

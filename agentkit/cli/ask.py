@@ -24,7 +24,10 @@ from agentkit.cli.options import (
     ToolChoice,
     ToolSpecs,
     TopK,
+    TraceContent,
+    TraceFile,
 )
+from agentkit.cli.tracing import tracing_to
 from agentkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ def ask(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole run as one JSON object instead.")
     ] = False,
+    trace: TraceFile = None,
+    trace_content: TraceContent = False,
 ) -> None:
     """Answer one question.
 
@@ -68,6 +73,8 @@ def ask(
     - `git diff | agentkit ask - --system "Write a commit message for this diff."`
 
     - `agentkit ask "Who wrote it?" --docs manuals.index --json | jq .sources`
+
+    - `agentkit ask "Who wrote it?" --docs manuals.index --trace run.jsonl`
     """
     question = sys.stdin.read() if question == "-" else question
     if not question.strip():
@@ -85,7 +92,8 @@ def ask(
         temperature=temperature,
         seed=seed,
     )
-    result = _run(question, options, quiet=as_json)
+    with tracing_to(trace, content=trace_content):
+        result = _run(question, options, quiet=as_json)
     if as_json:
         write_json(result.to_dict())
 

@@ -21,6 +21,8 @@ __all__ = [
     "ToolChoice",
     "ToolSpecs",
     "TopK",
+    "TraceContent",
+    "TraceFile",
 ]
 
 ModelName: TypeAlias = Annotated[
@@ -84,6 +86,19 @@ Temperature: TypeAlias = Annotated[
 ]
 Seed: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help="Makes sampling repeatable.")
+]
+
+TraceFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Append a trace of each run to FILE; `agentkit trace FILE` shows it.",
+    ),
+]
+TraceContent: TypeAlias = Annotated[
+    bool,
+    typer.Option("--trace-content", help="Have the trace hold what was said, too."),
 ]
 
 

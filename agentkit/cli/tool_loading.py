@@ -16,7 +16,7 @@ from typing import Any
 from agentkit.errors import AgentkitError, UserError
 from agentkit.tools import Tool
 
-__all__ = ["load_attribute", "load_tools"]
+__all__ = ["import_module", "load_attribute", "load_tools"]
 
 
 def load_tools(specs: Iterable[str]) -> list[Any]:
@@ -42,7 +42,7 @@ def load_tools(specs: Iterable[str]) -> list[Any]:
             raise UserError(
                 f"--tools {spec!r}: give a module, or a module and a name as in my_tools:add"
             )
-        module = _import(module_name)
+        module = import_module(module_name)
         found = [_find(module, module_name, name)] if name else _all_tools(module, module_name)
         tools.update((id(tool), tool) for tool in found)
     return list(tools.values())
@@ -61,7 +61,7 @@ def load_attribute(spec: str, *, option: str) -> Any:
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UserError(f"{option} {spec!r}: give a module and a name, as in my_agents:support")
-    module = _import(module_name, option)
+    module = import_module(module_name, option)
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
@@ -73,7 +73,16 @@ def load_attribute(spec: str, *, option: str) -> Any:
     return value
 
 
-def _import(name: str, option: str = "--tools") -> ModuleType:
+def import_module(name: str, option: str = "--tools") -> ModuleType:
+    """Import a module as ``python -m`` would find it, or a ``.py`` file.
+
+    Args:
+        name: Of the module, or the file's path.
+        option: What to call it in errors.
+
+    Raises:
+        UserError: There is none, or importing it fails.
+    """
     # As ``python -m`` does; the installed command would only look beside itself.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

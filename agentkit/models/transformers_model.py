@@ -138,6 +138,11 @@ class TransformersModel:
         return EMBEDDED_MODEL if self._source == "embedded" else self._source
 
     @property
+    def max_batch(self) -> int:
+        """Turns that are written at once."""
+        return self._max_batch
+
+    @property
     def engine(self) -> InferenceEngine:
         """The engine that runs the model; loads it if need be."""
         self._check_open()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentkit.errors import SchemaError, ToolError, UserError
+from agentkit.errors import MissingExtraError, SchemaError, ToolError, UserError
 from agentkit.tools import ToolContext, ToolDefinition
 from agentkit.validation import check_schema
 from agentkit_tools._explain import explain
@@ -107,6 +107,9 @@ class HTTPTool:
             and port that ``url`` plainly names, if it is ``localhost`` or a private address. A
             name that leads to a private address must be allowed:
             ``NetworkPolicy(allow_hosts=["db.internal"])``.
+        propagate_trace: Send the service the trace that the call belongs to, in the headers of
+            OpenTelemetry's propagator (``traceparent``), so that its spans join ours. Needs the
+            ``tracing`` extra. Off unless wanted: the ids are of no use to a stranger.
         client: An ``httpx.AsyncClient`` with settings of your own, such as certificates. It must
             belong to the loop that the agent runs in, and is yours to close. Make it with
             :meth:`NetworkPolicy.client`, unless you need a proxy: no policy guards any other.
@@ -146,6 +149,7 @@ class HTTPTool:
         limits: HostLimits | None = None,
         cache: bool | str | Path = False,
         network: NetworkPolicy | None = None,
+        propagate_trace: bool = False,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         label = f"tool {name!r}"
@@ -187,6 +191,7 @@ class HTTPTool:
             if not isinstance(auth, Auth):
                 raise UserError(f"{label}: auth must be a BearerAuth, APIKeyAuth or the like")
             auth.secrets()  # raises now rather than in the middle of a run
+        self._inject = _trace_injector(label) if propagate_trace else None
         self._auth = auth
         self._accept = None if accept is None else tuple(accept)
         self._shortener = Shortener(**caps)
@@ -252,7 +257,14 @@ class HTTPTool:
 
     async def _fetch(self, values: Mapping[str, Any]) -> Any:
         key = self._request.new_key()
-        reply = await self._sender.send(lambda client: self._request.build(client, values, key=key))
+
+        def build(client: httpx.AsyncClient) -> httpx.Request:
+            request = self._request.build(client, values, key=key)
+            if self._inject is not None:
+                self._inject(request.headers)
+            return request
+
+        reply = await self._sender.send(build)
         if not 200 <= reply.status < 300:
             raise describe_failure(reply)
         return decode(reply, accept=self._accept)
@@ -302,6 +314,18 @@ class HTTPTool:
             if isinstance(schema, Mapping) and schema.get("default") is not None:
                 values.setdefault(name, schema["default"])
         return values
+
+
+def _trace_injector(label: str) -> Callable[[Any], None]:
+    """What writes the current trace into headers."""
+    try:
+        from opentelemetry.propagate import inject
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{label}: propagate_trace=True needs OpenTelemetry; install it with "
+            "`pip install agentkit-granite[tracing]`"
+        ) from error
+    return inject
 
 
 def _check_options(
