@@ -122,7 +122,9 @@ async def run_agent(name: str, body: RunRequest, asked: Run) -> Response:
         sampling=run_sampling(agent, body, server),
         deps=await run_deps(asked),
     )
-    return await answer_run(asked, name, run_in_place(asked, name, RUNS, events), stream=body.stream)
+    return await answer_run(
+        asked, name, run_in_place(asked, name, RUNS, events), stream=body.stream
+    )
 
 
 @router.get(RUNS + "/{run_id}", summary="A run that waits for approval")

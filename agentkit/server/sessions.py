@@ -174,9 +174,7 @@ async def resume_session(
     deps = await run_deps(asked)
     events = server.conversations.resume_stream(owner, session_id, agent, answers, deps=deps)
     steps = len(last.result.steps) if last.result is not None else 0
-    run = run_in_place(
-        asked, session.agent, RESUME, _told_busy(events), earlier=steps, keep=False
-    )
+    run = run_in_place(asked, session.agent, RESUME, _told_busy(events), earlier=steps, keep=False)
     return await answer_run(asked, session.agent, run, stream=body.stream)
 
 
