@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from agentkit.server import ApiKey, ServerOptions
 from page_support import (
     CHROMIUM,
     FLAGS,
@@ -18,8 +20,6 @@ from page_support import (
     served,
     weather_call,
 )
-
-from agentkit.server import ApiKey, ServerOptions
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright

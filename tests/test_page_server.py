@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from page_support import HANDBOOK, Handbook, agent, get_weather, measured, served, weather_call
 
 from agentkit.agent import Agent
 from agentkit.chat_format import GRANITE
@@ -15,6 +14,7 @@ from agentkit.messages import example_call
 from agentkit.models.scripted import ScriptedModel
 from agentkit.server import ApiKey, ServerOptions
 from agentkit.server.conversations import title_of
+from page_support import HANDBOOK, Handbook, agent, get_weather, measured, served, weather_call
 
 
 def begin(client: httpx.Client, name: str) -> str:

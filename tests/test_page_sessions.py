@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from page_support import agent, served, weather_call
 
 from agentkit.agent import Agent
 from agentkit.chat_format import GRANITE
 from agentkit.messages import ToolCall
 from agentkit.models.scripted import ScriptedModel
 from agentkit.server import StoredConversations
+from page_support import agent, served, weather_call
 
 pytest.importorskip("sqlalchemy")
 from agentkit.sessions import SessionStore

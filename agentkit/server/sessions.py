@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from agentkit.events import Event
 from agentkit.messages import message_to_dict
-from agentkit.resuming import read_answers
 from agentkit.result import RunResult
+from agentkit.resuming import read_answers
 from agentkit.server.agents import (
     Answer,
     Run,

@@ -1,4 +1,4 @@
-"""The page's conversations in a :class:`~agentkit.sessions.SessionStore`: they outlive the server."""
+"""The page's conversations in a database, so that they outlive the server."""
 
 from __future__ import annotations
 

@@ -21,13 +21,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parents[1] / "examples")]
 
-from docs_qa import HANDBOOK, open_index, reader  # noqa: E402
-from weather_calculator import toolsmith  # noqa: E402
-from weather_server import serve_weather  # noqa: E402
-
 from agentkit import Agent, TransformersModel  # noqa: E402
 from agentkit.server import create_app  # noqa: E402
 from agentkit.server.running import GracefulServer  # noqa: E402
+from docs_qa import HANDBOOK, open_index, reader  # noqa: E402
+from weather_calculator import toolsmith  # noqa: E402
+from weather_server import serve_weather  # noqa: E402
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
