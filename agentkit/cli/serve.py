@@ -16,6 +16,7 @@ from agentkit.errors import UserError
 
 if TYPE_CHECKING:
     from agentkit.agent import Agent
+    from agentkit.models.base import Model
     from agentkit.server import ApiKey, StoredConversations
 
 __all__ = ["serve"]
@@ -183,8 +184,15 @@ def serve(
         allowed_hosts=("localhost", "127.0.0.1", "[::1]", host) if local and not keys else (),
     )
     loaded = _agents(agents or [])
+    chat_model: Model | str | None = model
+    if page and not loaded:
+        # Else there would be nobody to talk to on the page.
+        only = _plain_agent(model)
+        loaded, chat_model = {"chat": only}, only.model
     stored = None if sessions is None else _stored(sessions)
-    app = create_app(model, agents=loaded, embedder=embedder, options=options, conversations=stored)
+    app = create_app(
+        chat_model, agents=loaded, embedder=embedder, options=options, conversations=stored
+    )
     notes = notes_console()
 
     def tell(url: str) -> None:
@@ -194,6 +202,12 @@ def serve(
             notes.print(f"the page is at {url}/")
 
     run(app, host=host, port=port, log_level="warning", on_started=tell)
+
+
+def _plain_agent(model: str | None) -> Agent:
+    from agentkit.agent import Agent
+
+    return Agent(model, name="chat")
 
 
 def _stored(url: str) -> StoredConversations:
