@@ -18,6 +18,7 @@ from agentkit.models.scripted import ScriptedModel, ScriptedStep
 from agentkit.parsing import ParsedCall
 from agentkit.retrieval import Document, ScoredDocument
 from agentkit.server import ServerOptions, create_app
+from agentkit.server.conversations import Conversations
 from agentkit.server.running import GracefulServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -43,13 +44,18 @@ HANDBOOK = (
 
 
 @contextmanager
-def served(agents: dict[str, Agent], *, options: ServerOptions | None = None) -> Iterator[str]:
+def served(
+    agents: dict[str, Agent],
+    *,
+    options: ServerOptions | None = None,
+    conversations: Conversations | None = None,
+) -> Iterator[str]:
     """Serve agents at a free port.
 
     Yields:
         The server's URL.
     """
-    app = create_app(agents=agents, options=options)
+    app = create_app(agents=agents, options=options, conversations=conversations)
     config = uvicorn.Config(
         app, port=0, log_level="error", server_header=False, timeout_graceful_shutdown=1
     )

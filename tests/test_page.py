@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentkit.server import ApiKey, ServerOptions
+from agentkit.server import ApiKey, ServerOptions, StoredConversations
 from page_support import (
     CHROMIUM,
     FLAGS,
@@ -285,6 +287,29 @@ def test_a_run_is_stopped(page: Page) -> None:
         expect(page.locator(".answer").last).to_have_text("quick")
 
 
+def test_a_stopped_run_goes_on_where_sessions_are_stored(page: Page, tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy")
+    from agentkit.sessions import SessionStore
+
+    turns: list[Any] = [weather_call("Oslo"), "slow " * 400, "It is 21."]
+    with (
+        SessionStore.open(tmp_path / "sessions.db") as store,
+        served({"slow": agent(turns, delay=0.05)}, conversations=StoredConversations(store)) as url,
+    ):
+        page.goto(url)
+        ask(page, "Oslo?")
+        expect(page.locator(".answer")).to_contain_text("slow slow")
+        page.keyboard.press("Escape")
+        go_on = page.get_by_role("button", name="Go on")
+        go_on.wait_for()
+        page.reload()
+        expect(page.get_by_role("button", name="Send")).to_be_disabled()
+        go_on.click()
+        expect(page.locator(".answer").last).to_have_text("It is 21.")
+        finished(page)
+        assert page.locator(".call").count() == 1
+
+
 def test_a_failure_is_told_and_tried_again(page: Page) -> None:
     from agentkit.errors import ModelError
 
@@ -301,10 +326,10 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(page: Page) -> None:
     options = ServerOptions(api_keys=(ApiKey(name="ann", key="s3cret"),))
     with served({"one": agent(["hello"])}, options=options) as url:
         page.goto(url)
-        page.get_by_label("API key").fill("wrong")
+        page.locator("#key").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_contain_text("not valid")
-        page.get_by_label("API key").fill("s3cret")
+        page.locator("#key").fill("s3cret")
         page.keyboard.press("Enter")
         ask(page, "hi")
         expect(page.locator(".answer")).to_have_text("hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +16,8 @@ from agentkit.errors import UserError
 
 if TYPE_CHECKING:
     from agentkit.agent import Agent
-    from agentkit.server import ApiKey
+    from agentkit.models.base import Model
+    from agentkit.server import ApiKey, StoredConversations
 
 __all__ = ["serve"]
 
@@ -71,6 +73,14 @@ def serve(
             rich_help_panel=_KEYS,
         ),
     ] = False,
+    sessions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep the page's sessions in this SQLite file, or at a `postgresql://` URL; else "
+            "they end with the server.",
+        ),
+    ] = None,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="A page for people at `/`.")
     ] = True,
@@ -174,7 +184,15 @@ def serve(
         allowed_hosts=("localhost", "127.0.0.1", "[::1]", host) if local and not keys else (),
     )
     loaded = _agents(agents or [])
-    app = create_app(model, agents=loaded, embedder=embedder, options=options)
+    chat_model: Model | str | None = model
+    if page and not loaded:
+        # Else there would be nobody to talk to on the page.
+        only = _plain_agent(model)
+        loaded, chat_model = {"chat": only}, only.model
+    stored = None if sessions is None else _stored(sessions)
+    app = create_app(
+        chat_model, agents=loaded, embedder=embedder, options=options, conversations=stored
+    )
     notes = notes_console()
 
     def tell(url: str) -> None:
@@ -184,6 +202,21 @@ def serve(
             notes.print(f"the page is at {url}/")
 
     run(app, host=host, port=port, log_level="warning", on_started=tell)
+
+
+def _plain_agent(model: str | None) -> Agent:
+    from agentkit.agent import Agent
+
+    return Agent(model, name="chat")
+
+
+def _stored(url: str) -> StoredConversations:
+    from agentkit.server import StoredConversations
+    from agentkit.sessions import SessionStore
+
+    store = SessionStore.open(url)
+    atexit.register(store.close)  # Only once the last run has ended.
+    return StoredConversations(store)
 
 
 def _keys(file: Path | None, given: list[str]) -> tuple[ApiKey, ...]:

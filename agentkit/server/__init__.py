@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from agentkit.server.app import create_app
     from agentkit.server.options import ApiKey, ServerOptions
     from agentkit.server.running import serve
+    from agentkit.server.stored_conversations import StoredConversations
 
-__all__ = ["ApiKey", "ServerOptions", "create_app", "serve"]
+__all__ = ["ApiKey", "ServerOptions", "StoredConversations", "create_app", "serve"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ApiKey": ".options",
         "ServerOptions": ".options",
+        "StoredConversations": ".stored_conversations",
         "create_app": ".app",
         "serve": ".running",
     },
