@@ -178,7 +178,6 @@ class Agent:
     @property
     def sampling(self) -> Sampling:
         """How the model chooses tokens, where a run does not say otherwise."""
-        """How the agent's model chooses tokens, where a run does not say otherwise."""
         return self._settings.sampling
 
     @property

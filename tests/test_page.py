@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agentkit.server import ApiKey, ServerOptions
 from agentkit.server import ApiKey, ServerOptions, StoredConversations
 from page_support import (
     CHROMIUM,

@@ -35,7 +35,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 the run failed · 2 wrong usage or input · 130 interrupted",
 )
 for command in (chat, ask, batch, index, prompt, trace, serve, mcp_serve, doctor):
-for command in (chat, ask, batch, index, prompt, serve, trace, mcp_serve, doctor):
     app.command()(command)
 app.add_typer(evaluation, name="eval")
 
