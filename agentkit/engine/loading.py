@@ -157,7 +157,7 @@ def load_model(
     if dtype in _QUANTISED:
         if expected_backend(target)[0] == "eager" and is_supported(model):
             quantize_model(model, cast(TorchForm, dtype))
-            return LoadedModel(model, tokenizer, target, computed, cast(str, dtype))
+            return LoadedModel(model, tokenizer, target, computed, str(dtype))
         reason = why_not() or f"nothing but transformers runs {type(model).__name__} here"
         _log.warning("dtype %s cannot be had, as %s; using %s", dtype, reason, computed)
     return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
