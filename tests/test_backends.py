@@ -36,7 +36,6 @@ MAKERS: dict[str, Callable[[Any], Backend]] = {
     "native": _native,
     "eager": EagerBackend,
     "recorded": _recorded,
-    "transformers": TransformersBackend,
 }
 CLOSE = {"atol": 2e-4, "rtol": 1e-3}
 

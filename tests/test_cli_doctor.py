@@ -59,6 +59,27 @@ def test_without_the_embedded_package_the_remedy_is_its_installation(
     assert found["disk"]["data"]["cache_dir"] == str(tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("named", "status", "detail"),
+    [
+        ("eager", "optional", "by a hand-laid pass in torch (AGENTKIT_BACKEND says so)"),
+        ("quick", "warning", "AGENTKIT_BACKEND is 'quick'; it must be one of native, eager"),
+    ],
+)
+def test_it_says_what_decodes_and_why(
+    named: str, status: str, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.engine.loading.torch.cuda.is_available", lambda: False)
+    folder = tmp_path / "forms"
+    folder.mkdir()
+    verdict = {"model": "small", "device": "CPU", "form": "int8", "milliseconds": {"int8": 1.25}}
+    (folder / "1.json").write_text(json.dumps(verdict))
+    _, _, found = report(AGENTKIT_BACKEND=named, AGENTKIT_CACHE=str(tmp_path))
+    assert found["decoding"]["status"] == status
+    assert detail in found["decoding"]["detail"]
+    assert found["fastest dtype"]["detail"] == "int8 for small on CPU (int8 1.2 ms)"
+
+
 def test_without_torch_nothing_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "_PACKAGES", ("torch", "no-such-package"))
     code, _, found = report()

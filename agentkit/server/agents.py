@@ -199,7 +199,7 @@ async def run_in_place(
         async with aclosing(timed) as events:  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, RunFinished):
-                    await _account(asked, name, event.result, earlier)
+                    _account(asked, name, event.result, earlier)
                     if keep and event.result.pending:
                         await server.paused.put(
                             PausedRun(agent=name, caller=asked.caller.name, result=event.result)
@@ -207,15 +207,12 @@ async def run_in_place(
                 yield event
 
 
-async def _account(asked: Exchange, name: str, result: RunResult, earlier: int) -> None:
+def _account(asked: Exchange, name: str, result: RunResult, earlier: int) -> None:
     server = asked.server
     server.metrics.count_run(name, result, earlier=earlier)
     for step in result.steps[earlier:]:
         used = step.usage
         server.rates.spend(asked.caller, used.prefilled_tokens + used.generated_tokens)
-
-    if result.pending:
-        await server.paused.put(PausedRun(agent=name, caller=asked.caller.name, result=result))
 
 
 async def answer_run(

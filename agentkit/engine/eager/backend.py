@@ -160,7 +160,7 @@ class EagerBackend:
             torch.tensor(positions, device=device),
             torch.tensor(wanted, device=device) if len(wanted) < len(ids) else None,
         )
-        return list(logits.split([row.keep for row in rows]))
+        return list(torch.split_with_sizes(logits, [row.keep for row in rows]))
 
     def _new_pass(self, shape: Shape) -> PaddedPass:
         return PaddedPass(self._model, self._slots, shape)

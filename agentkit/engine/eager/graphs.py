@@ -52,7 +52,7 @@ class CudaCapture:
     def __call__(self, step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         """See :class:`Capture`."""
         # Libraries choose and load their kernels at the first calls, which cannot be recorded.
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(2):

@@ -41,6 +41,11 @@ class Mamba:
     state: int
     """Size of the state for each of its values."""
 
+    @property
+    def widths(self) -> list[int]:
+        """Of the parts of what is convolved: inputs, and what leads to and out of the state."""
+        return [len(self.decay) * self.head_dim, *2 * [self.groups * self.state]]
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

@@ -89,18 +89,15 @@ class PaddedPass:
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """See :class:`agentkit.engine.eager.step.Past`."""
         model, slots = self._model, self._slots
-        rows, tokens, length = self._dimensions
-        q, k, v = qkv.split([model.heads, model.kv_heads, model.kv_heads], 1)
-        past = []
-        for store, new in ((slots.keys[layer], k), (slots.values[layer], v)):
-            store.index_copy_(0, self._places, new)
-            shape = (slots.count, slots.capacity, model.kv_heads, model.head_dim)
-            past.append(store[:-1].view(shape)[:rows, :length].transpose(1, 2))
+        rows, tokens, _ = self._dimensions
+        q, k, v = torch.split_with_sizes(qkv, [model.heads, model.kv_heads, model.kv_heads], 1)
+        keys = self._write(slots.keys[layer], k)
+        values = self._write(slots.values[layer], v)
         # Heads that share keys, one below another, as if they were more tokens.
         folded = q.reshape(rows, tokens, model.kv_heads, -1, model.head_dim)
         folded = folded.permute(0, 2, 3, 1, 4).reshape(rows, model.kv_heads, -1, model.head_dim)
         y = functional.scaled_dot_product_attention(
-            folded, *past, self._mask, scale=model.attention_scale
+            folded, keys, values, self._mask, scale=model.attention_scale
         )
         y = y.reshape(rows, model.heads, tokens, model.head_dim)
         return y.transpose(1, 2).reshape(rows * tokens, -1)
@@ -116,12 +113,19 @@ class PaddedPass:
         kept = window.gather(-1, self._window.expand(rows, len(mamba.conv_weight), -1))
         mixed = convolve(window[..., 1:], mamba.conv_weight, mamba.conv_bias).float()
         conv.copy_(kept)
-        inner = len(mamba.decay) * mamba.head_dim
-        x, b, c = mixed.split([inner, *2 * [mamba.groups * mamba.state]], -1)
+        x, b, c = torch.split_with_sizes(mixed, mamba.widths, -1)
         x = x.reshape(rows, tokens, -1, mamba.head_dim)
         b, c = (t.reshape(rows, tokens, mamba.groups, mamba.state) for t in (b, c))
         y = scan(x, dt.view(rows, tokens, -1) * self._steps, mamba.decay, b, c, state)
-        return (y + x * mamba.skip).reshape(rows * tokens, inner)
+        return (y + x * mamba.skip).reshape(rows * tokens, -1)
+
+    def _write(self, store: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Put new keys or values where they belong; returns all rows' as attention takes them."""
+        model, slots = self._model, self._slots
+        rows, _, length = self._dimensions
+        store.index_copy_(0, self._places, new)
+        whole = store[:-1].view(slots.count, slots.capacity, model.kv_heads, model.head_dim)
+        return whole[:rows, :length].transpose(1, 2)
 
     @property
     def _dimensions(self) -> tuple[int, int, int]:

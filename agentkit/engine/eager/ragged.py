@@ -69,7 +69,7 @@ class RaggedPast:
     def _attend(self, span: _Span, layer: Any, qkv: torch.Tensor) -> torch.Tensor:
         heads, kv_heads = self._model.heads, self._model.kv_heads
         own = qkv[span.begin : span.end].transpose(0, 1)[None]
-        q, k, v = own.split([heads, kv_heads, kv_heads], 1)
+        q, k, v = torch.split_with_sizes(own, [heads, kv_heads, kv_heads], 1)
         keys, values = layer.update(k, v)
         count, scale = span.end - span.begin, self._model.attention_scale
         if count > _FOLDED:
@@ -94,18 +94,17 @@ class RaggedPast:
 
 def _recur(layer: Any, mamba: Mamba, channels: torch.Tensor, dt: torch.Tensor) -> torch.Tensor:
     count, kernel = len(channels), mamba.conv_weight.shape[1]
-    inner = len(mamba.decay) * mamba.head_dim
     known = layer.update_conv_state(channels.t()[None], conv_kernel_size=kernel)
     needed = count + kernel - 1
     window = known[..., -needed:]
     window = functional.pad(window, (needed - window.shape[-1], 0))
     mixed = convolve(window, mamba.conv_weight, mamba.conv_bias).float()
-    x, b, c = mixed.split([inner, *2 * [mamba.groups * mamba.state]], -1)
+    x, b, c = torch.split_with_sizes(mixed, mamba.widths, -1)
     x = x.view(1, count, -1, mamba.head_dim)
-    state = layer.recurrent_states[0]
+    state: torch.Tensor | None = layer.recurrent_states[0]
     if state is None:
         shape = (1, len(mamba.decay), mamba.head_dim, mamba.state)
         state = layer.update_recurrent_state(x.new_zeros(shape))
     b, c = (t.view(1, count, mamba.groups, mamba.state) for t in (b, c))
     y = scan(x, dt[None], mamba.decay, b, c, state)
-    return (y + x * mamba.skip).reshape(count, inner)
+    return (y + x * mamba.skip).reshape(count, -1)

@@ -76,7 +76,7 @@ class Slots:
         places = [self._where(cache) for cache in caches]
         taken = {place for place in places if place is not None}
         vacant = [slot for slot in range(count) if slot not in taken]
-        spare = [s for s in range(count, self.count) if s not in taken and not self._alive(s)]
+        spare = [s for s in range(count, self.count) if s not in taken and self._held(s) is None]
         for i, cache in enumerate(caches):
             place = places[i]
             if place is not None and place < count:
@@ -109,18 +109,20 @@ class Slots:
         return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
 
     def _where(self, cache: KVCache) -> int | None:
-        for slot, tenant in enumerate(self._tenants):
-            if tenant is not None and tenant.state() is cache.state:
-                return slot if self._alive(slot) else None
+        for slot in range(self.count):
+            if self._held(slot) is cache.state:
+                return slot
         return None
 
-    def _alive(self, slot: int) -> bool:
-        """Whether the slot's tenant is still there: not dropped, and not grown out of it."""
+    def _held(self, slot: int) -> Any:
+        """The state that is in a slot; None if it was dropped, or has grown out of it."""
         tenant = self._tenants[slot]
         state = tenant.state() if tenant is not None else None
         if tenant is None or state is None:
-            return False
-        return self._first is None or state.layers[self._first].storage is tenant.storage
+            return None
+        if self._first is not None and state.layers[self._first].storage is not tenant.storage:
+            return None
+        return state
 
     def _move_in(self, state: Any, slot: int) -> None:
         for number, layer in enumerate(state.layers):
@@ -133,9 +135,8 @@ class Slots:
 
     def _vacate(self, slot: int, spare: list[int]) -> None:
         """Have a tenant move to a spare slot, or out."""
-        tenant = self._tenants[slot]
-        if tenant is not None and self._alive(slot):
-            state = tenant.state()
+        state = self._held(slot)
+        if state is not None:
             if spare:
                 self._move_in(state, spare.pop(0))
             else:
@@ -145,11 +146,8 @@ class Slots:
 
     def _resize(self, count: int, capacity: int) -> None:
         model = self._model
-        living = {
-            slot: tenant.state()
-            for slot, tenant in enumerate(self._tenants)
-            if tenant is not None and self._alive(slot)
-        }
+        held = {slot: self._held(slot) for slot in range(self.count)}
+        living = {slot: state for slot, state in held.items() if state is not None}
         self.count, self.capacity = count, capacity
         self.generation += 1
         self._tenants = [None] * count

@@ -100,8 +100,8 @@ def _mix(
     """The rest of a Mamba layer: gate, recurrence, and the norm after it."""
     heads = len(mamba.decay)
     inner = heads * mamba.head_dim
-    channels = inner + 2 * mamba.groups * mamba.state
-    gate, mixed, dt = inward.split([inner, channels, heads], -1)
+    parts = [inner, sum(mamba.widths), heads]
+    gate, mixed, dt = torch.split_with_sizes(inward, parts, -1)
     y = past.recur(number, mamba, mixed, functional.softplus(dt.float() + mamba.dt_bias))
     y = y * functional.silu(gate.float())
     grouped = y.view(len(y), mamba.groups, -1)
