@@ -57,7 +57,7 @@ def run_batch(
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     # Rows come back as their batches finish, unless Ray is told to keep them in order.
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    dataset = prompts
+    dataset: Any = prompts
     if not isinstance(prompts, ray.data.Dataset):
         rows = [{column: p, "index": i} for i, p in enumerate(prompts)]
         blocks = max(1, -(-len(rows) // batch_size))

@@ -55,7 +55,7 @@ def embed_corpus(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    dataset = passages
+    dataset: Any = passages
     if not isinstance(passages, ray.data.Dataset):
         rows = [{column: text} for text in passages]
         blocks = max(1, -(-len(rows) // batch_size))

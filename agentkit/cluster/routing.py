@@ -83,7 +83,7 @@ class PrefixRouting:
         """
         order = sorted(loads, key=lambda replica: _weight(key.prefix, replica), reverse=True)
         place = self._places.get(key.conversation)
-        if place in loads:
+        if place is not None and place in loads:
             order.remove(place)
             order.insert(0, place)
         bound = self.bound(loads)

@@ -34,6 +34,12 @@ __all__ = ["SessionStore"]
 T = TypeVar("T")
 _THREADS = 8
 _BEATS = 6  # within a lease
+# What the last run of a session makes of the session; any other leaves it idle.
+_ACTIVE: dict[str, SessionStatus] = {
+    "running": "running",
+    "waiting": "waiting",
+    "interrupted": "interrupted",
+}
 
 
 class SessionStore:
@@ -262,13 +268,12 @@ class SessionStore:
         for row in rows:
             run = last.get(row.id)
             status = self.status_of(run) if run is not None else "idle"
-            active = status in ("running", "waiting", "interrupted")
             found.append(
                 SessionInfo(
                     id=row.id,
                     title=row.title,
                     agent=row.agent,
-                    status=status if active else "idle",
+                    status=_ACTIVE.get(status, "idle"),
                     runs=run.number if run is not None else 0,
                     created=row.created,
                     updated=row.updated,
