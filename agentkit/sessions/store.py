@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentkit.errors import SessionError, UserError
 from agentkit.sessions.owners import Heart, is_gone
-from agentkit.sessions.records import RunInfo, SessionInfo, dump, load_messages, load_result, plain
+from agentkit.sessions.records import (
+    RunInfo,
+    SessionInfo,
+    SessionStatus,
+    dump,
+    load_messages,
+    load_result,
+    plain,
+)
 from agentkit.sessions.schema import (
     events,
     open_engine,
