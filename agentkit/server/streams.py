@@ -104,7 +104,7 @@ async def first_then_rest(events: AsyncIterator[str], watch: Watch) -> AsyncIter
         All the events.
     """
     try:
-        first = await watch.do(anext(events))  # type: ignore[arg-type]
+        first: str = await watch.do(anext(events))  # type: ignore[arg-type]
     except BaseException:
         watch.end()
         await _close(events)
