@@ -190,8 +190,6 @@ def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
     assert "s.db-wal" in modes
 
 
-
-
 @pytest.mark.parametrize(
     ("version", "words"),
     [("99", "newer agentkit"), ("0", "cannot bring up"), ("x", "which is none")],

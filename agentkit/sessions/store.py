@@ -261,7 +261,7 @@ class SessionStore:
         found = []
         for row in rows:
             run = last.get(row.id)
-            status = self.status_of(run) if run is not None else "idle"
+            status: Any = self.status_of(run) if run is not None else "idle"
             active = status in ("running", "waiting", "interrupted")
             found.append(
                 SessionInfo(

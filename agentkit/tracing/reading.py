@@ -63,7 +63,7 @@ def read_traces(path: str | Path) -> list[SpanNode]:
     spans: dict[tuple[str, str], SpanNode] = {}
     for span in _spans(Path(path)):
         spans[span.trace_id, span.span_id] = span
-    roots = []
+    roots: list[SpanNode] = []
     for span in sorted(spans.values(), key=lambda s: (s.start, s.end)):
         parent = spans.get((span.trace_id, span.parent_id)) if span.parent_id else None
         (roots if parent is None or parent is span else parent.children).append(span)
