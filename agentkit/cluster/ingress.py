@@ -20,7 +20,7 @@ __all__ = ["Ingress"]
 
 async def _pass_on(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve wants an application before there is a handle to the engines; this one finds it."""
-    await serve.get_replica_context().servable_object.app(scope, receive, send)
+    await serve.get_replica_context().servable_object.served(scope, receive, send)
 
 
 @serve.ingress(_pass_on)
@@ -47,5 +47,5 @@ class Ingress:
 
         routed = RoutedModel(HandleDispatch(engines), name=model, attempts=attempts)
         made = {name: make(routed) for name, make in agents.items()}
-        self.app = create_app(routed, agents=made, options=server)
-        self.app.state.agentkit.lifecycle.loaded = True
+        self.served = create_app(routed, agents=made, options=server)
+        self.served.state.agentkit.lifecycle.loaded = True
