@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Ingress"]
 
 
-async def _pass_on(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve wants an application before there is a handle to the engines; this one finds it."""
-    await serve.get_replica_context().servable_object.app(scope, receive, send)
+class _PassOn:
+    """Serve wants an application before there is a handle to the engines; this one finds it.
+
+    An object, as Serve would take a function for one that makes an application.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await serve.get_replica_context().servable_object.served(scope, receive, send)
 
 
-@serve.ingress(_pass_on)
+@serve.ingress(_PassOn())
 class Ingress:
     """One replica of the ingress.
 
@@ -47,5 +52,5 @@ class Ingress:
 
         routed = RoutedModel(HandleDispatch(engines), name=model, attempts=attempts)
         made = {name: make(routed) for name, make in agents.items()}
-        self.app = create_app(routed, agents=made, options=server)
-        self.app.state.agentkit.lifecycle.loaded = True
+        self.served = create_app(routed, agents=made, options=server)
+        self.served.state.agentkit.lifecycle.loaded = True
