@@ -68,7 +68,7 @@ def ask(page: Page, agent: str, question: str, until: str) -> None:
     page.fill("#input", question)
     page.keyboard.press("Enter")
     page.wait_for_selector(until, timeout=300_000)
-    page.wait_for_function("!document.querySelector('[aria-busy]')")
+    page.locator("[aria-busy]").wait_for(state="detached")
     page.wait_for_timeout(800)
 
 

@@ -206,7 +206,13 @@ function interrupted(view) {
 /** After a stop: what the server has kept of the run. */
 async function stopped(view) {
   view.failed("Stopped.");
-  const session = view.session && (await api.get(`v1/sessions/${view.session}`).catch(() => null));
+  let session = null;
+  // The server needs a moment to notice that nobody listens any longer.
+  for (let tries = 0; tries < 40 && view.session; tries += 1) {
+    session = await api.get(`v1/sessions/${view.session}`).catch(() => null);
+    if (session?.status !== "running" || state.session?.id !== view.session) break;
+    await new Promise((resolve) => setTimeout(resolve, 50 + 25 * tries));
+  }
   if (!session || state.session?.id !== view.session) return;
   const last = session.runs.at(-1);
   if (session.status === "interrupted" && last) {
