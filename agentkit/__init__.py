@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from agentkit.events import (
+        AnswerChecked,
         ApprovalRequested,
         CallDelta,
         Event,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         ToolResult,
         ToolsSelected,
     )
+    from agentkit.grounding import AnswerCheck, Citation, GroundedAnswer, GroundedSentence
     from agentkit.limits import Limits
     from agentkit.messages import (
         AssistantMessage,
@@ -105,9 +107,10 @@ _MODULES = {
         "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
-        "ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished StepFinished "
-        "TextDelta ToolCallStarted ToolResult ToolsSelected"
+        "AnswerChecked ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished "
+        "StepFinished TextDelta ToolCallStarted ToolResult ToolsSelected"
     ),
+    "agentkit.grounding": "AnswerCheck Citation GroundedAnswer GroundedSentence",
     "agentkit.limits": "Limits",
     "agentkit.messages": (
         "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage example_call"
@@ -135,6 +138,8 @@ __all__ = [
     "GRANITE",
     "Agent",
     "AgentkitError",
+    "AnswerCheck",
+    "AnswerChecked",
     "Approval",
     "ApprovalRequested",
     "AssistantMessage",
@@ -145,12 +150,15 @@ __all__ = [
     "CallDelta",
     "CallRecord",
     "ChatFormat",
+    "Citation",
     "ContextLengthError",
     "ConversationRetriever",
     "Document",
     "Event",
     "FaissRetriever",
     "FunctionTool",
+    "GroundedAnswer",
+    "GroundedSentence",
     "HTTPTool",
     "HybridRetriever",
     "IndexFormatError",

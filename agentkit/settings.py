@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from agentkit.approvals import ApprovalPolicy
 from agentkit.audit import AuditSink
+from agentkit.grounding import AnswerCheck
 from agentkit.limits import Limits
 from agentkit.models.base import ModelRequest, Sampling
 from agentkit.redaction import Secrets
@@ -56,6 +57,8 @@ class RunSettings:
     """Picks the tools that the prompts show."""
     agent_name: str
     """Who runs, for the audit log."""
+    grounding: AnswerCheck | None = None
+    """Checks the answer against the documents."""
 
     def replace(self, **changes: Any) -> RunSettings:
         """The settings with those changes that are not None."""
