@@ -4,12 +4,11 @@
 
 There are no million texts here, so the vectors are made: each is a mixture of two or of three real
 embeddings (of the sentences of the project's documents and docstrings), of any weights alike, with
-noise of 0.6 times their covariance; normalised. Few centres or small weights beside one large one
-would make tight clusters, which lists find without looking far: with weights of 0.5 (Dirichlet)
-4 lists of 447 gave 0.88 of the nearest 10 among 50,000, with these 0.77, and 64 lists gave 0.99
-and 0.96. Real sentences have their 10th neighbour at a cosine of about 0.47, these at 0.44, those
-had it at 0.65. Queries are made in the same way from other random numbers, and are not in the
-index. Both sides are timed for single queries by the same threads.
+noise of 0.6 times their covariance; normalised. Few centres, or small weights beside one large
+one, are feared to make clusters so tight that lists find everything without looking far. Queries
+are made in the same way from other random numbers, and are not in the index. Both sides are timed
+for single queries by the same threads. What recall and speed are at a million vectors depends on
+this construction, so figures are to be compared only with others of the same one.
 """
 
 from __future__ import annotations
