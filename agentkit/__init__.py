@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from agentkit.events import (
+        AnswerChecked,
         ApprovalRequested,
         CallDelta,
         Event,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         ToolResult,
         ToolsSelected,
     )
+    from agentkit.grounding import AnswerCheck, Citation, GroundedAnswer, GroundedSentence
     from agentkit.limits import Limits
     from agentkit.messages import (
         AssistantMessage,
@@ -113,9 +115,10 @@ _MODULES = {
         "ToolExecutionError ToolTimeoutError UserError"
     ),
     "agentkit.events": (
-        "ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished StepFinished "
-        "TextDelta ToolCallStarted ToolResult ToolsSelected"
+        "AnswerChecked ApprovalRequested CallDelta Event Retrieval Retry Rewind RunFinished "
+        "StepFinished TextDelta ToolCallStarted ToolResult ToolsSelected"
     ),
+    "agentkit.grounding": "AnswerCheck Citation GroundedAnswer GroundedSentence",
     "agentkit.limits": "Limits",
     "agentkit.messages": (
         "AssistantMessage Message SystemMessage ToolCall ToolMessage UserMessage example_call"
@@ -144,6 +147,8 @@ __all__ = [
     "GRANITE",
     "Agent",
     "AgentkitError",
+    "AnswerCheck",
+    "AnswerChecked",
     "Approval",
     "ApprovalRequested",
     "AssistantMessage",
@@ -154,12 +159,15 @@ __all__ = [
     "CallDelta",
     "CallRecord",
     "ChatFormat",
+    "Citation",
     "ContextLengthError",
     "ConversationRetriever",
     "Document",
     "Event",
     "FaissRetriever",
     "FunctionTool",
+    "GroundedAnswer",
+    "GroundedSentence",
     "HTTPTool",
     "HybridRetriever",
     "IndexFormatError",

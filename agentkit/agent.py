@@ -21,6 +21,7 @@ from agentkit.approvals import Approval, ApprovalCallback, ApprovalPolicy, Appro
 from agentkit.audit import AuditSink
 from agentkit.errors import UserError
 from agentkit.events import Event, RunFinished
+from agentkit.grounding import AnswerCheck
 from agentkit.limits import Limits
 from agentkit.messages import Message, normalize_messages
 from agentkit.models.base import Model, Sampling
@@ -91,6 +92,9 @@ class Agent:
         tracing: OpenTelemetry spans and metrics of each run: ``True`` with the program's own
             providers, a :class:`~agentkit.tracing.Tracing` for others; ``False`` for none, also
             where :func:`agentkit.tracing.instrument` traces every agent.
+        grounding: Checks each answer against the documents that the model was shown, such as
+            ``agentkit_retrievers.Grounding()``; see :attr:`RunResult.grounding`. One that they
+            do not support is replaced by a refusal.
         name: What the agent is called, in logs and as a tool.
 
     Raises:
@@ -128,12 +132,17 @@ class Agent:
         redact: Secrets | Iterable[str] | None = None,
         tool_selection: ToolSelection | None = None,
         tracing: Tracing | bool | None = None,
+        grounding: AnswerCheck | None = None,
         name: str = "agent",
     ) -> None:
         if retrieval not in ("documents", "tool"):
             raise UserError(f"retrieval is {retrieval!r}; it must be 'documents' or 'tool'")
         if on_tool_error not in ("feedback", "raise"):
             raise UserError(f"on_tool_error is {on_tool_error!r}; it must be 'feedback' or 'raise'")
+        if grounding is not None and not isinstance(grounding, AnswerCheck):
+            raise UserError(
+                f"grounding is {grounding!r:.100}; pass agentkit_retrievers.Grounding()"
+            )
         if rewind < 0:
             raise UserError(f"rewind is {rewind!r}; it must be 0 or more")
         self.name = name
@@ -167,6 +176,7 @@ class Agent:
             tool_selection=tool_selection,
             agent_name=name,
             tracing=read_setting(tracing),
+            grounding=grounding,
         )
         self._settings.check_tool_choice(tool_choice)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from agentkit.grounding import GroundedAnswer
 from agentkit.messages import Message, ToolCall
 from agentkit.models.base import CallDelta, TextDelta
 from agentkit.result import CallRecord, RetrievalRecord, RunResult, StepRecord
 
 __all__ = [
+    "AnswerChecked",
     "ApprovalRequested",
     "CallDelta",
     "Event",
@@ -104,6 +106,18 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerChecked:
+    """The answer was checked against the documents.
+
+    Whoever shows :class:`TextDelta` as they come should now show :attr:`GroundedAnswer.text`
+    instead: where the documents do not support the answer, it is a refusal.
+    """
+
+    grounding: GroundedAnswer
+    """The answer with its citations."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run is over; always the last event."""
 
@@ -122,6 +136,7 @@ Event: TypeAlias = (
     | ToolResult
     | Retry
     | StepFinished
+    | AnswerChecked
     | RunFinished
 )
 """Anything that an agent reports."""

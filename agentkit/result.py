@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from agentkit.errors import MessageError
+from agentkit.grounding import GroundedAnswer
 from agentkit.messages import Message, ToolCall, message_to_dict, messages_from_dicts
 from agentkit.models.base import FinishReason, Timings, Usage
 from agentkit.retrieval import Document, ScoredDocument
@@ -147,6 +148,9 @@ class RunResult:
     """The prompt's documents section, where the run can be resumed: it needs them again."""
     tools: tuple[str, ...] = ()
     """The tools that the prompts showed, where a selector picked them."""
+    grounding: GroundedAnswer | None = None
+    """The check of the answer, where the agent has a ``grounding``: citations with their places
+    in the documents, and what the model wrote. :attr:`output` is its text."""
 
     @property
     def pending(self) -> tuple[ToolCall, ...]:
@@ -211,6 +215,8 @@ class RunResult:
             "documents": [document.to_dict() for document in self.documents],
             "tools": list(self.tools),
             "steps": [step_to_dict(step) for step in self.steps],
+            "grounding": None if self.grounding is None else self.grounding.to_dict(),
+            "steps": [_step_to_dict(step) for step in self.steps],
             "retrievals": [
                 {"query": r.query, "hits": [h.to_dict() for h in r.hits], "seconds": r.seconds}
                 for r in self.retrievals
@@ -232,6 +238,7 @@ class RunResult:
                 "another version of agentkit, or is another kind of file"
             )
         try:
+            checked = data.get("grounding")
             return cls(
                 output=data["output"],
                 messages=tuple(messages_from_dicts(data["messages"])),
@@ -252,6 +259,7 @@ class RunResult:
                 run_id=data.get("run_id", ""),
                 documents=tuple(map(Document.from_dict, data.get("documents", ()))),
                 tools=tuple(data.get("tools", ())),
+                grounding=GroundedAnswer.from_dict(checked) if checked else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MessageError(f"a saved run is damaged: {error!r}") from error

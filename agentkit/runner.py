@@ -18,7 +18,8 @@ from agentkit.errors import (
     ModelError,
     RunError,
 )
-from agentkit.events import Event, Retrieval, Retry, StepFinished, ToolsSelected
+from agentkit.events import AnswerChecked, Event, Retrieval, Retry, StepFinished, ToolsSelected
+from agentkit.grounding import GroundedAnswer, unchecked
 from agentkit.limits import Limits
 from agentkit.messages import Message, SystemMessage
 from agentkit.models.base import Model, ModelRequest, Sampling, Usage
@@ -183,7 +184,7 @@ class Run:
         try:
             # The deadline holds for model and tools alike, wherever the run may be.
             async with asyncio.timeout(limits.max_seconds) as deadline:
-                return await self._loop(emit)
+                return await self._checked(await self._loop(emit), emit)
         except ModelError as error:
             self._keep_cut_off_step()
             if self._steps:
@@ -194,9 +195,23 @@ class Run:
             failure = error
         if isinstance(failure, TimeoutError) and deadline.expired():
             message = f"the run did not finish within {limits.max_seconds:g} s"
-            return self._stop(_LimitReached("max_seconds", message))
+            result = self._stop(_LimitReached("max_seconds", message))
+            check = self._settings.grounding
+            if check is None or not result.output:
+                return result
+            # A check takes time, of which there is none left.
+            return _with_check(result, unchecked(result.output, check.refusal), emit)
         # Raised out here, so that nothing uncleaned is behind it as its context.
         raise self._clean(failure)
+
+    async def _checked(self, result: RunResult, emit: Callable[[Event], None]) -> RunResult:
+        """The result, with its answer checked against all documents that the model was shown."""
+        check = self._settings.grounding
+        if check is None or result.stop_reason == "approval":
+            return result
+        found = (hit.document for hit in result.sources)
+        shown = self._documents + [each for each in found if each not in self._documents]
+        return _with_check(result, await check.acheck(result.output, shown), emit)
 
     def _clean(self, error: Exception) -> Exception:
         """The exception without secrets; another one if it cannot be cleaned."""
@@ -434,3 +449,10 @@ class Run:
             documents=tuple(self._documents) if reason == "approval" else (),
             tools=tuple(d.name for d in self._definitions) if selected else (),
         )
+
+
+def _with_check(
+    result: RunResult, grounding: GroundedAnswer, emit: Callable[[Event], None]
+) -> RunResult:
+    emit(AnswerChecked(grounding))
+    return dataclasses.replace(result, output=grounding.text, grounding=grounding)

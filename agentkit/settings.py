@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit.approvals import ApprovalPolicy
 from agentkit.audit import AuditSink
+from agentkit.grounding import AnswerCheck
 from agentkit.limits import Limits
 from agentkit.models.base import ModelRequest, Sampling
 from agentkit.redaction import Secrets
@@ -64,6 +65,8 @@ class RunSettings:
     """Who runs, for the audit log."""
     tracing: Tracing | bool | None = None
     """As :func:`agentkit.tracing.current.read_setting` gives it."""
+    grounding: AnswerCheck | None = None
+    """Checks the answer against the documents."""
 
     def replace(self, **changes: Any) -> RunSettings:
         """The settings with those changes that are not None."""

@@ -60,7 +60,7 @@ def parser(description: str, *, questions: Sequence[str]) -> argparse.ArgumentPa
         help="a hub id such as ibm-granite/granite-4.0-1b, a folder or a .gguf file "
         "(default: %(default)s, which needs no network)",
     )
-    made.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    made.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "int8", "int4"))
     made.add_argument("--device", help="cpu, cuda or mps; the best there is if not given")
     return made
 

@@ -19,13 +19,13 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 from typing_extensions import TypedDict
 
-from agentkit.errors import SchemaError, ToolError, UserError
+from agentkit.errors import ToolError
 from agentkit.tools import Tool, ToolContext
 from agentkit.validation import ArgumentValidator, check_schema
 from agentkit_tools import FunctionTool, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 CONTEXT = ToolContext(tool_name="probe", deps={"user": "ann"})
 
@@ -425,67 +425,6 @@ def test_definitions_work_with_the_validator() -> None:
         {"when": "2025-01-31", "unit": "Kelvin", "count": None}
     )
     assert call(probe, **checked.arguments) == (dt.date(2025, 1, 31), Unit.KELVIN, None)
-
-
-class Opaque:
-    pass
-
-
-def stars(*items: str) -> None: ...
-def double_stars(**items: str) -> None: ...
-def positional(item: str, /) -> None: ...
-def bare(item) -> None: ...  # type: ignore[no-untyped-def]
-def method(self, item: str) -> None: ...  # type: ignore[no-untyped-def]
-def opaque(item: Opaque) -> None: ...
-def unresolved(item: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
-def malformed(item: "list[") -> None: ...  # type: ignore  # noqa: F722
-def generator(item: str) -> Iterator[str]:
-    yield item
-
-
-async def async_generator(item: str) -> Any:
-    yield item
-
-
-def größe(item: str) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("function", "parts"),
-    [
-        (stars, ["'stars'", "'*items'", "list[str]"]),
-        (double_stars, ["'double_stars'", "'**items'", "dict[str"]),
-        (positional, ["'positional'", "'item'", "remove the '/'"]),
-        (bare, ["'bare'", "'item'", "no annotation", "'item: str'"]),
-        (method, ["'self'", "tool(instance.method)"]),
-        (opaque, ["'opaque'", "'item'", "JSON Schema", "dataclass"]),
-        (unresolved, ["'unresolved'", "'item'", "'Missing' is not defined", "TYPE_CHECKING"]),
-        (malformed, ["'malformed'", "'item'", "not a type"]),
-        (generator, ["'generator'", "return a list"]),
-        (async_generator, ["'async_generator'", "return a list"]),
-        (größe, ["'größe'", "@tool(name=...)"]),
-        (lambda: None, ["lambda", "use def"]),
-        (Opaque, ["'Opaque'", "not a function"]),
-        (classmethod(bare), ["tool(Class.method)"]),
-        (3, ["3 is not a function"]),
-    ],
-)
-def test_functions_that_cannot_be_tools_are_refused(function: Any, parts: list[str]) -> None:
-    with pytest.raises(SchemaError) as caught:
-        tool(function)
-    for part in parts:
-        assert part in str(caught.value)
-
-
-def test_a_tool_is_not_made_twice_and_a_timeout_is_positive() -> None:
-    def probe() -> None: ...
-
-    with pytest.raises(SchemaError, match="already"):
-        tool(tool(probe))
-    with pytest.raises(UserError, match="timeout"):
-        tool(probe, timeout=0)
-    with pytest.raises(SchemaError, match=r"@tool\(name=\.\.\.\)"):
-        tool(probe, name="two words")
 
 
 def test_importing_the_package_is_light() -> None:

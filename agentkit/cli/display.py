@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from agentkit.cli.console import printable
 from agentkit.events import (
+    AnswerChecked,
     ApprovalRequested,
     CallDelta,
     Event,
@@ -93,6 +94,8 @@ class RunDisplay:
             case StepFinished():
                 self._end_line()
                 self._text_seen = False
+            case AnswerChecked(grounding) if grounding.refused:
+                self.note(grounding.text, style="yellow")
             case RunFinished(result):
                 self._show_end(result)
 

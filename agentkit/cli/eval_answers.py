@@ -21,10 +21,10 @@ from agentkit.cli.failures import with_exit_codes
 from agentkit.cli.options import MaxTokens, ModelName, TopK
 
 if TYPE_CHECKING:
+    from agentkit.grounding import GroundedAnswer
     from agentkit.retrieval import Document
     from agentkit_retrievers import Grounding
     from agentkit_retrievers.evaluation import AnswerReport, EvalQuery
-    from agentkit_retrievers.grounded_answer import GroundedAnswer
 
     Answer = Callable[[EvalQuery], Awaitable[GroundedAnswer]]
 

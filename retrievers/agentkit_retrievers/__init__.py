@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agentkit._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from agentkit.grounding import Citation, GroundedAnswer, GroundedSentence
     from agentkit_retrievers.bm25 import BM25Retriever
     from agentkit_retrievers.chunking import Chunker
     from agentkit_retrievers.embedding import Embedder, SentenceTransformerEmbedder
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from agentkit_retrievers.faiss_index import FaissRetriever
     from agentkit_retrievers.filters import Filter
     from agentkit_retrievers.grounded_agent import GroundedAgent, GroundedRun
-    from agentkit_retrievers.grounded_answer import Citation, GroundedAnswer, GroundedSentence
     from agentkit_retrievers.grounding import Grounding, aground, ground
     from agentkit_retrievers.hybrid import HybridRetriever
     from agentkit_retrievers.index_spec import IndexKind, IndexSpec
@@ -70,16 +70,16 @@ _MODULES = {
     "BM25Retriever": ".bm25",
     "CachedEmbedder": ".embedding_cache",
     "Chunker": ".chunking",
-    "Citation": ".grounded_answer",
+    "Citation": "agentkit.grounding",
     "ContextExpander": ".expansion",
     "CrossEncoderReranker": ".reranking",
     "Embedder": ".embedding",
     "FaissRetriever": ".faiss_index",
     "FolderChanges": ".syncing",
     "GroundedAgent": ".grounded_agent",
-    "GroundedAnswer": ".grounded_answer",
+    "GroundedAnswer": "agentkit.grounding",
     "GroundedRun": ".grounded_agent",
-    "GroundedSentence": ".grounded_answer",
+    "GroundedSentence": "agentkit.grounding",
     "Grounding": ".grounding",
     "HybridRetriever": ".hybrid",
     "MMRReranker": ".reranking",

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["checked_vectors", "embed", "embedded_alike"]
 
-# Documents embedded between two progress reports: several of the model's batches, for these
-# are sorted by length, which saves padding.
+# Documents embedded between two progress reports: several of the model's batches.
 _EMBED_STEP = 256
 
 
@@ -43,14 +42,21 @@ def embed(
         RetrievalError: The embedder's vectors are not what they should be.
     """
     texts = [replace_surrogates(_embedded_text(document)) for document in documents]
-    parts: list[Vectors] = []
-    for begin in range(0, len(texts), _EMBED_STEP):
-        part = texts[begin : begin + _EMBED_STEP]
-        vectors = embedder.embed_documents(part)
-        parts.append(checked_vectors(vectors, len(part), embedder, dimension))
+    # Of similar lengths together, over all of them, which saves padding; long ones first, so that
+    # what is too much for the memory is so at once.
+    order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
+    vectors: Vectors | None = None
+    for begin in range(0, len(order), _EMBED_STEP):
+        chosen = order[begin : begin + _EMBED_STEP]
+        found = embedder.embed_documents([texts[position] for position in chosen])
+        found = checked_vectors(found, len(chosen), embedder, dimension)
+        if vectors is None:
+            vectors = np.empty((len(texts), found.shape[1]), dtype=np.float32)
+        vectors[chosen] = found
         if progress is not None:
-            progress("embed", begin + len(part), len(texts))
-    return np.concatenate(parts)
+            progress("embed", begin + len(chosen), len(texts))
+    assert vectors is not None  # There is at least one.
+    return vectors
 
 
 def embedded_alike(one: Document, other: Document) -> bool:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agentkit.agent import Agent, Prompt
+    from agentkit.grounding import GroundedAnswer
     from agentkit.result import RunResult
-    from agentkit_retrievers.grounded_answer import GroundedAnswer
 
 __all__ = ["GroundedAgent", "GroundedRun"]
 
@@ -44,10 +44,10 @@ class GroundedRun:
             MessageError: It is of another version, or not of this form at all.
         """
         from agentkit.errors import MessageError
+        from agentkit.grounding import GroundedAnswer
         from agentkit.result import RunResult
-        from agentkit_retrievers.grounded_answer import GroundedAnswer
 
-        result = RunResult.from_dict(data)
+        result = RunResult.from_dict({**data, "grounding": None})
         try:
             return cls(result=result, grounded=GroundedAnswer.from_dict(data["grounding"]))
         except (KeyError, TypeError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentkit.errors import UserError
-from agentkit_retrievers.grounded_answer import Citation, GroundedAnswer, GroundedSentence
+from agentkit.grounding import Citation, GroundedAnswer, GroundedSentence
 from agentkit_retrievers.judging import judge_claim
 from agentkit_retrievers.sentences import Sentence, split_sentences
 from agentkit_retrievers.support import Evidence, EvidenceIndex, is_claim, is_refusal
@@ -134,7 +134,9 @@ async def aground(
         documents: Those that were given to the run itself, which its result does not hold.
     """
     shown = [*documents, *(hit.document for hit in result.sources)]
-    return await (grounding or Grounding()).acheck(result.output, shown)
+    # Of an agent with a grounding of its own, the output may be a refusal.
+    answer = result.output if result.grounding is None else result.grounding.answer
+    return await (grounding or Grounding()).acheck(answer, shown)
 
 
 def ground(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentkit.errors import RetrievalError
+from agentkit.errors import AgentkitError, RetrievalError
 
 __all__ = ["Record", "read_json_lines", "read_rows", "record_text"]
 
@@ -52,18 +52,22 @@ def read_rows(text: str, source: str, *, delimiter: str | None = None) -> list[R
     return records
 
 
-def read_json_lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
+def read_json_lines(
+    text: str, source: str, *, raises: type[AgentkitError] = RetrievalError
+) -> Iterator[tuple[int, Any]]:
     """Each line's number, from 1, and value; empty lines are passed over.
 
-    Raises:
-        RetrievalError: A line is not JSON; the message names it.
+    Args:
+        text: With ``\\n`` between lines; what else may separate lines stands in JSON's strings.
+        source: How errors name it.
+        raises: What is raised where a line is not JSON; the message names it.
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise RetrievalError(f"{source}, line {number}: is not JSON: {error}") from error
+                raise raises(f"{source}, line {number}: is not JSON: {error}") from error
 
 
 def record_text(record: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ old one goes as soon as the transaction that refers to the new one is complete.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,6 +26,7 @@ from agentkit_retrievers.built_files import read_built, write_built
 from agentkit_retrievers.fresh_vectors import FreshVectors
 from agentkit_retrievers.index_spec import IndexSpec
 from agentkit_retrievers.storage import sync
+from agentkit_retrievers.store_database import DATABASE, connect
 from agentkit_retrievers.store_rows import (
     checked_vector,
     damaged,
@@ -47,42 +47,11 @@ if TYPE_CHECKING:
     from agentkit_retrievers.document_table import Change
     from agentkit_retrievers.index_kinds import BuiltIndex
 
-__all__ = ["DATABASE", "DATABASE_FILES", "StoredTable", "create_database"]
+__all__ = ["StoredTable"]
 
-DATABASE = "documents.sqlite"
-"""The database's file name."""
-DATABASE_FILES = tuple(DATABASE + ending for ending in ("", "-wal", "-shm", "-journal"))
-"""Names of all files that SQLite makes for it."""
-
-_SCHEMA = """
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-BEGIN;
-CREATE TABLE documents (
-    row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
-    head TEXT NOT NULL, text BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE vectors (row INTEGER PRIMARY KEY, data BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE dead (row INTEGER PRIMARY KEY);
-CREATE TABLE state (
-    one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL,
-    next_row INTEGER NOT NULL, documents INTEGER NOT NULL, spec TEXT NOT NULL, built TEXT);
-INSERT INTO state VALUES (1, 0, 0, 0, '{}', NULL);
-COMMIT;
-"""
 _BATCH = 500
 _CHECKED_ON_OPENING = 64 << 20
 """Bytes up to which opening reads everything to see whether it is whole."""
-
-
-def create_database(folder: Path) -> None:
-    """Make an empty database, in place of what is left of one."""
-    for name in DATABASE_FILES:
-        (folder / name).unlink(missing_ok=True)
-    connection = sqlite3.connect(folder / DATABASE)
-    try:
-        connection.executescript(_SCHEMA)
-    finally:
-        connection.close()
 
 
 class StoredTable:
@@ -106,7 +75,7 @@ class StoredTable:
         self._lock = threading.RLock()
         self._mapped: tuple[str, BuiltIndex] | None = None
         with self._errors():
-            self._connection = _connect(folder / DATABASE, read_only)
+            self._connection = connect(folder / DATABASE, read_only)
             self._state = self._begin()
 
     # What there is
@@ -391,24 +360,3 @@ class StoredTable:
                 ) from error
             except (sqlite3.DatabaseError, KeyError, ValueError) as error:
                 raise damaged(self.folder, f"{type(error).__name__}: {error}") from error
-
-
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    if not path.is_file():
-        raise IndexFormatError(f"the index in {show(path.parent)} lacks its file {path.name}")
-    mode = "rw"
-    if read_only and not os.access(path.parent, os.W_OK):
-        mode = "ro&immutable=1"  # Nobody can write there, and neither could SQLite its locks.
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=60,
-    )
-    if read_only:
-        connection.execute("PRAGMA query_only = ON")
-    else:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")  # What was removed is not on the disk.
-    return connection

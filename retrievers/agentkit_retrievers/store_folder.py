@@ -23,7 +23,8 @@ from agentkit_retrievers.storage import (
     read_manifest,
     sync,
 )
-from agentkit_retrievers.store import DATABASE_FILES, StoredTable, create_database
+from agentkit_retrievers.store import StoredTable
+from agentkit_retrievers.store_database import DATABASE_FILES, create_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

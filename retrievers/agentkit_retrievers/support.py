@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agentkit_retrievers.grounded_answer import Citation
+from agentkit.grounding import Citation
 from agentkit_retrievers.sentences import Sentence, split_sentences
 from agentkit_retrievers.terms import Analyzer
 

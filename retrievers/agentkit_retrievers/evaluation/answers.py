@@ -13,7 +13,7 @@ from agentkit_retrievers.evaluation.metrics import bootstrap, rouge_l, token_f1
 if TYPE_CHECKING:
     import os
 
-    from agentkit_retrievers.grounded_answer import GroundedAnswer
+    from agentkit.grounding import GroundedAnswer
     from agentkit_retrievers.progress import Progress
 
 __all__ = ["AnswerReport", "AnswerScores", "evaluate_answers", "read_answers", "score_answer"]

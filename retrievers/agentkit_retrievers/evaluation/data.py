@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from agentkit.errors import MessageError, UserError
 from agentkit.messages import Message, UserMessage, message_from_dict
 from agentkit.retrieval import Document
+from agentkit_retrievers.records import read_json_lines
 
 __all__ = [
     "EvalQuery",
@@ -207,15 +207,8 @@ def read_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
         raise UserError(f"{name}: cannot be read: {error.strerror or error}") from error
     except UnicodeError as error:
         raise UserError(f"{name}: is not UTF-8 text ({error})") from error
-    # Not splitlines(): JSON strings may hold other line separators, such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, data in read_json_lines(text, name, raises=UserError):
         where = f"{name}, line {number}"
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{where}: is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise UserError(f"{where}: must be a JSON object, not {data!r:.100}")
         yield where, data

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from agentkit.errors import SchemaError, ToolError, UserError
 from agentkit.messages import AssistantMessage, Message, UserMessage
-from agentkit_tools._names import check_known, matches, tool_name
+from agentkit_tools._names import check_known, tool_name
 from agentkit_tools.mcp import _background
 from agentkit_tools.mcp._connection import Callbacks, Connection, MCPConnectionError
 from agentkit_tools.mcp._content import block_text, result_value
@@ -30,7 +30,7 @@ from agentkit_tools.mcp.resources import (
     ResourceTool,
     explain_prompt,
 )
-from agentkit_tools.mcp.tool import MCPTool, MCPToolHints, needs_task
+from agentkit_tools.mcp.tool import MCPTool, chosen
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -230,11 +230,7 @@ class MCPServer:
         check_known(list(include or ()), known, where=where)
         made: list[Tool] = []
         taken: set[str] = set()
-        for tool in listed:
-            if include is not None and not matches([tool.name], include):
-                continue
-            if matches([tool.name], exclude) or needs_task(tool):
-                continue
+        for tool in chosen(listed, include, exclude):
             name = tool_name(prefix + tool.name, taken)
             try:
                 made.append(self._tool(tool, name, approval))
@@ -380,16 +376,11 @@ class MCPServer:
     def _tool(
         self, tool: mcp_types.Tool, name: str, approval: Literal["hints", "always", "never"]
     ) -> MCPTool:
-        hints = MCPToolHints.read(tool.annotations)
-        ask = approval == "always" or (approval == "hints" and hints.destructive)
-        return MCPTool(
+        return MCPTool.read(
+            tool,
             self._send_call,
             name=name,
-            server_name=tool.name,
-            description=(tool.description or tool.title or hints.title or "").strip(),
-            parameters=tool.input_schema,
-            hints=hints,
-            approval="ask" if ask else None,
+            approval=approval,
             timeout=self.timeout,
             secrets=self._secrets,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,11 +10,12 @@ from agentkit.errors import SchemaError
 from agentkit.tools import ToolContext, ToolDefinition
 from agentkit.validation import check_schema
 from agentkit_tools._json_schema import modernized
+from agentkit_tools._names import matches
 
 if TYPE_CHECKING:
     import mcp_types
 
-__all__ = ["MCPTool", "MCPToolHints", "needs_task"]
+__all__ = ["MCPTool", "MCPToolHints", "chosen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,32 @@ class MCPTool:
         """What the model is told."""
         check_schema(self.definition.parameters, tool_name=name)
 
+    @classmethod
+    def read(
+        cls,
+        tool: mcp_types.Tool,
+        send: Callable[[str, dict[str, Any], bool], Awaitable[Any]],
+        *,
+        name: str,
+        approval: Literal["hints", "always", "never"],
+        timeout: float | None,
+        secrets: Callable[[], tuple[str, ...]],
+    ) -> MCPTool:
+        """From what a server lists; ``approval`` is as for ``MCPServer.tools``."""
+        hints = MCPToolHints.read(tool.annotations)
+        ask = approval == "always" or (approval == "hints" and hints.destructive)
+        return cls(
+            send,
+            name=name,
+            server_name=tool.name,
+            description=(tool.description or tool.title or hints.title or "").strip(),
+            parameters=tool.input_schema,
+            hints=hints,
+            approval="ask" if ask else None,
+            timeout=timeout,
+            secrets=secrets,
+        )
+
     def __repr__(self) -> str:
         return f"MCPTool({self.definition.name!r})"
 
@@ -133,6 +160,19 @@ class MCPTool:
         return await self._send(self.server_name, dict(arguments), self.hints.idempotent)
 
 
-def needs_task(tool: mcp_types.Tool) -> bool:
+def chosen(
+    listed: Iterable[mcp_types.Tool], include: Sequence[str] | None, exclude: Sequence[str]
+) -> list[mcp_types.Tool]:
+    """The tools that are asked for and can be called; see ``MCPServer.tools``."""
+    return [
+        tool
+        for tool in listed
+        if (include is None or matches([tool.name], include))
+        and not matches([tool.name], exclude)
+        and not _needs_task(tool)
+    ]
+
+
+def _needs_task(tool: mcp_types.Tool) -> bool:
     """Whether it can be called as a task only, which is not supported."""
     return tool.execution is not None and tool.execution.task_support == "required"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from agentkit.errors import SchemaError, UserError
+from agentkit_tools._http_body import ACCEPT_ENCODING, read_body
+from agentkit_tools.http_errors import HTTPToolError
+from agentkit_tools.network import NetworkPolicy
 
 __all__ = ["Document", "Node"]
 
@@ -54,19 +59,24 @@ class Document:
 
     Args:
         spec: Path, URL, or the parsed document.
+        network: Where it may be loaded from, redirects included; the host that a URL plainly names
+            is allowed.
 
     Raises:
         SchemaError: It cannot be read, or is no OpenAPI document of version 3.
         UserError: There is no such file.
     """
 
-    def __init__(self, spec: str | Path | Mapping[str, Any]) -> None:
+    def __init__(
+        self, spec: str | Path | Mapping[str, Any], *, network: NetworkPolicy | None = None
+    ) -> None:
+        self._network = network or NetworkPolicy()
         if isinstance(spec, Mapping):
             self.source, content = "", _with_text_keys(spec)
         else:
             text = str(spec)
             self.source = text if _is_url(text) else str(Path(text))
-            content = _read(self.source)
+            content = _read(self.source, self._network)
         self._contents: dict[str, Any] = {self.source: content}
         self.root = Node(content, self.source, "")
         """The whole document."""
@@ -114,7 +124,7 @@ class Document:
         source = self._locate(node, location) if location else node.source
         if source not in self._contents:
             try:
-                self._contents[source] = _read(source)
+                self._contents[source] = _read(source, self._network)
             except UserError as error:
                 raise SchemaError(f"{node.where}: {ref!r} leads nowhere: {error}") from None
         target = Node(self._contents[source], source, "")
@@ -157,8 +167,8 @@ def _escaped(key: str | int) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-def _read(source: str) -> Any:
-    data = _download(source) if _is_url(source) else _read_file(Path(source))
+def _read(source: str, network: NetworkPolicy) -> Any:
+    data = _download(source, network) if _is_url(source) else _read_file(Path(source))
     text = data.decode("utf-8-sig", "replace")
     try:
         if source.endswith(".json") or text.lstrip()[:1] in ("{", "["):
@@ -180,20 +190,29 @@ def _read_file(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _download(url: str) -> bytes:
+def _download(url: str, network: NetworkPolicy) -> bytes:
     import httpx
 
-    body = bytearray()
+    policy = network.guarding(url, label=url)
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=_TIMEOUT_S) as response:
-            response.raise_for_status()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    raise SchemaError(f"{url} is larger than {_MAX_BYTES} bytes")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # In a thread, as there may be a loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            body, complete = thread.submit(asyncio.run, _fetch(url, policy)).result()
+    except (httpx.HTTPError, httpx.InvalidURL, HTTPToolError) as error:
         raise UserError(f"{url} cannot be loaded: {str(error).splitlines()[0]}") from None
-    return bytes(body)
+    if not complete:
+        raise SchemaError(f"{url} is larger than {_MAX_BYTES} bytes")
+    return body
+
+
+async def _fetch(url: str, policy: NetworkPolicy) -> tuple[bytes, bool]:
+    headers = {"Accept-Encoding": ACCEPT_ENCODING}
+    async with (
+        policy.client(follow_redirects=True, timeout=_TIMEOUT_S, headers=headers) as client,
+        client.stream("GET", url) as response,
+    ):
+        response.raise_for_status()
+        return await read_body(response, _MAX_BYTES)
 
 
 def _parse_yaml(text: str, source: str) -> Any:

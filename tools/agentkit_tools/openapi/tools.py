@@ -112,7 +112,8 @@ class OpenAPITools(Sequence[HTTPTool]):
                 something: ``ask`` has a person agree to each call.
             max_description_chars: Longer descriptions are cut, at a sentence's end if possible.
             options: Further arguments for each :class:`~agentkit_tools.http.HTTPTool`, such as
-                ``timeout``, ``network`` or ``max_items``.
+                ``timeout``, ``network`` or ``max_items``. Under ``network`` the document is loaded,
+                too, where ``spec`` is a URL.
 
         Raises:
             SchemaError: The document cannot be used, or an operation that ``include`` names
@@ -120,7 +121,7 @@ class OpenAPITools(Sequence[HTTPTool]):
                 pattern takes in and cannot be called is left out, see :attr:`skipped`.
             UserError: An option fits nothing in the document; the message says what there is.
         """
-        document = Document(spec)
+        document = Document(spec, network=(options or {}).get("network"))
         found = list(read_operations(document, max_description_chars=max_description_chars))
         chosen = _choose(found, include, exclude, deprecated=deprecated)
         credentials = Credentials(document, auth, chosen)

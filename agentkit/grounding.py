@@ -1,12 +1,40 @@
-"""What a check of an answer against documents leaves behind."""
+"""What the agent needs to know of checks of answers: a protocol, and what a check leaves behind.
+
+The check itself is :class:`agentkit_retrievers.Grounding`; anything of this form works in its
+place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-__all__ = ["Citation", "GroundedAnswer", "GroundedSentence"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agentkit.retrieval import Document
+
+__all__ = ["AnswerCheck", "Citation", "GroundedAnswer", "GroundedSentence", "unchecked"]
+
+
+@runtime_checkable
+class AnswerCheck(Protocol):
+    """Anything that tells whether an answer is in documents."""
+
+    @property
+    def refusal(self) -> str:
+        """Takes the place of an answer that is not."""
+        ...
+
+    async def acheck(self, answer: str, documents: Sequence[Document]) -> GroundedAnswer:
+        """Check an answer against documents.
+
+        Args:
+            answer: What a model wrote.
+            documents: What it should be in.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,3 +142,8 @@ class GroundedAnswer:
             for each in data["sentences"]
         )
         return cls(**{**data, "sentences": sentences})
+
+
+def unchecked(answer: str, refusal: str) -> GroundedAnswer:
+    """What there is to say of an answer for whose check there was no time: it is not shown."""
+    return GroundedAnswer(text=refusal, answer=answer, groundedness=0.0, refused=True)
