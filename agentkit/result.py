@@ -216,7 +216,6 @@ class RunResult:
             "tools": list(self.tools),
             "steps": [step_to_dict(step) for step in self.steps],
             "grounding": None if self.grounding is None else self.grounding.to_dict(),
-            "steps": [_step_to_dict(step) for step in self.steps],
             "retrievals": [
                 {"query": r.query, "hits": [h.to_dict() for h in r.hits], "seconds": r.seconds}
                 for r in self.retrievals

@@ -276,8 +276,6 @@ class SessionStore:
         for row in rows:
             run = last.get(row.id)
             status = self.status_of(run) if run is not None else "idle"
-            status: Any = self.status_of(run) if run is not None else "idle"
-            active = status in ("running", "waiting", "interrupted")
             found.append(
                 SessionInfo(
                     id=row.id,
