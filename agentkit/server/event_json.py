@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from agentkit.events import (
+    AnswerChecked,
     ApprovalRequested,
     CallDelta,
     Event,
@@ -46,6 +47,7 @@ EVENT_TYPES = tuple(
         ToolResult,
         Retry,
         StepFinished,
+        AnswerChecked,
         RunFinished,
     )
 )
@@ -66,6 +68,8 @@ def _fields(event: Event, agent: str) -> dict[str, Any]:
     match event:
         case TextDelta(text):
             return {"text": text}
+        case AnswerChecked(grounding):
+            return {"grounding": grounding.to_dict()}
         case CallDelta(text, index):
             return {"text": text, "index": index}
         case Retrieval(record):

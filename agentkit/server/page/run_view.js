@@ -55,6 +55,9 @@ export class RunView {
       case "rewind": return this.rewind(event);
       case "retry": return this.working("Trying again");
       case "step_finished": return this.stepFinished();
+      case "answer_checked":
+        return event.grounding.refused
+          ? this.remark("The documents do not support the answer; it was replaced.") : undefined;
       case "run_finished": return this.finish(event.run);
       default: return undefined; // of a newer server
     }
