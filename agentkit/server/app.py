@@ -130,7 +130,7 @@ def _application(context: ServerContext, lifespan: Any) -> FastAPI:
     if options.metrics != "off":
         app.include_router(metrics.router, dependencies=keyed if options.metrics == "key" else [])
     # From the inside out.
-    app.add_middleware(Doorkeeper, options=options)
+    app.add_middleware(Doorkeeper, options=options, gate=context.gate)
     if options.allowed_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(options.allowed_hosts))
     if options.cors_origins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 import uuid
@@ -16,11 +17,15 @@ from agentkit.server.auth import KeyRing
 from agentkit.server.errors import ApiError
 
 if TYPE_CHECKING:
+    from agentkit.server.limits import Gate
     from agentkit.server.metrics import Metrics
     from agentkit.server.options import ServerOptions
 
 __all__ = ["Doorkeeper", "Meter"]
 
+# Ends of the paths of routes that take a place at the gate.
+_WORK = ("/chat/completions", "/embeddings", "/runs", "/resume")
+_SWALLOWED = 1 << 18
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -69,10 +74,12 @@ class Doorkeeper:
     Args:
         app: What answers.
         options: The server's.
+        gate: Where there is no room, nothing is read either: refusing has to be cheap.
     """
 
-    def __init__(self, app: ASGIApp, *, options: ServerOptions) -> None:
+    def __init__(self, app: ASGIApp, *, options: ServerOptions, gate: Gate) -> None:
         self._app = app
+        self._gate = gate
         self._keys = KeyRing(options.api_keys)
         self._locked = ("/v1/", *(("/metrics",) if options.metrics == "key" else ()))
         self._body_timeout = options.body_timeout
@@ -93,7 +100,10 @@ class Doorkeeper:
             length = headers.get("content-length", "")
             if length.isdecimal() and int(length[:20]) > self._max_bytes:
                 raise ApiError(413, self._too_large, code="request_too_large")
+            if scope["method"] == "POST" and scope["path"].endswith(_WORK):
+                self._gate.check()
         except ApiError as error:
+            await _swallow(receive)
             await error.reply()(scope, receive, send)
             return
         deadline = time.monotonic() + self._body_timeout
@@ -116,3 +126,19 @@ class Doorkeeper:
             return message
 
         await self._app(scope, receive_in_time, send)
+
+
+async def _swallow(receive: Receive) -> None:
+    """Take in the body of a request that is refused, if it is small and there soon.
+
+    An answer to a request that has not been read makes servers close the connection, and the
+    client may then see a broken one rather than the answer.
+    """
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while size < _SWALLOWED:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return

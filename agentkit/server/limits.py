@@ -128,6 +128,18 @@ class Gate:
         """Requests that wait."""
         return sum(not future.done() for future in self._waiting)
 
+    def check(self) -> None:
+        """Refuse a request for which there is neither a place nor room to wait.
+
+        Raises:
+            ApiError: 429, or 503 if the server is about to end.
+        """
+        if self.draining:
+            raise ApiError(503, "the server is about to end", code="shutting_down", retry_after=5)
+        full = self.running >= self._options.max_running or self.queued > 0
+        if full and self.queued >= self._options.max_queued:
+            raise self._busy("too many requests wait already")
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """A place among the requests at work, as soon as there is one.
@@ -145,13 +157,10 @@ class Gate:
             self._leave()
 
     async def _enter(self) -> None:
-        if self.draining:
-            raise ApiError(503, "the server is about to end", code="shutting_down", retry_after=5)
+        self.check()
         if self.running < self._options.max_running and not self.queued:
             self.running += 1
             return
-        if self.queued >= self._options.max_queued:
-            raise self._busy("too many requests wait already")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
