@@ -189,6 +189,8 @@ function interrupted(view) {
     view.working("Going on");
     view.after.replaceChildren();
     await work(view, async (signal) => api.events(`${runPath(view)}/resume`, {}, signal), () => openSession(view.session));
+    // Its events told only of what is new; the account has all of it.
+    if (view.run && state.session?.id === view.session) await openSession(view.session);
   };
   const giveUp = async () => {
     try {
