@@ -27,6 +27,8 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 pytestmark = needs_browser
 
+expect.set_options(timeout=30_000)  # a browser on a busy machine
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

@@ -51,6 +51,9 @@ class CallClosing:
             self._next_check = written + slack // 2
             self.way_out = tokens
             return []
+        if len(tokens) > room:
+            # A pattern's way to its end grew with what was written; another may be shorter.
+            tokens = constraint.shortest_end(limit=room) or tokens
         constraint.advance(tokens)
         return tokens
 
