@@ -207,7 +207,7 @@ function interrupted(view) {
 
 /** After a stop: what the server has kept of the run. */
 async function stopped(view) {
-  view.failed("Stopped.");
+  view.failed("Stopping …");
   let session = null;
   // The server needs a moment to notice that nobody listens any longer.
   for (let tries = 0; tries < 40 && view.session; tries += 1) {
@@ -215,7 +215,7 @@ async function stopped(view) {
     if (session?.status !== "running" || state.session?.id !== view.session) break;
     await new Promise((resolve) => setTimeout(resolve, 50 + 25 * tries));
   }
-  if (!session || state.session?.id !== view.session) return;
+  if (!session || state.session?.id !== view.session) return view.failed("Stopped.");
   const last = session.runs.at(-1);
   if (session.status === "interrupted" && last) {
     view.runId = last.id;
