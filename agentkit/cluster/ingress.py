@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentkit.cluster.replicas import HandleDispatch
 from agentkit.cluster.routed_model import RoutedModel
@@ -21,11 +21,14 @@ __all__ = ["Ingress"]
 class _PassOn:
     """Serve wants an application before there is a handle to the engines; this one finds it.
 
-    An object, as Serve would take a function for one that makes an application.
+    An object, as Serve would take a function for one that makes an application. Serve copies the
+    object, so what it passes on to belongs to the class: a process has one ingress.
     """
 
+    served: ClassVar[ASGIApp]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await serve.get_replica_context().servable_object.served(scope, receive, send)
+        await type(self).served(scope, receive, send)
 
 
 @serve.ingress(_PassOn())
@@ -52,5 +55,5 @@ class Ingress:
 
         routed = RoutedModel(HandleDispatch(engines), name=model, attempts=attempts)
         made = {name: make(routed) for name, make in agents.items()}
-        self.served = create_app(routed, agents=made, options=server)
-        self.served.state.agentkit.lifecycle.loaded = True
+        # Not by way of Serve's context, which has no replica yet when the application starts.
+        _PassOn.served = create_app(routed, agents=made, options=server)

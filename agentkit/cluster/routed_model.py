@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -23,6 +24,9 @@ __all__ = ["Dispatch", "EngineDied", "RoutedModel"]
 
 Dispatch: TypeAlias = Callable[[ModelRequest, RouteKey], AsyncGenerator[ModelEvent, None]]
 """Has a request carried out by some engine."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class EngineDied(Exception):
@@ -73,6 +77,7 @@ class RoutedModel:
                     raise ModelConnectionError(
                         f"{attempt} engines died one after another under the same turn"
                     ) from error
+                logger.warning("an engine died amid a turn; another one writes it again")
                 given.rewind()
             finally:
                 await events.aclose()
