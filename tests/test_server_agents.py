@@ -177,6 +177,6 @@ def test_a_client_that_leaves_ends_its_run() -> None:
             body = {"input": "hi", "stream": True}
             with client.stream("POST", "/v1/agents/clerk/runs", json=body) as reply:
                 next(reply.iter_lines())
-                assert model.running == 1
+                wait_for(lambda: model.running == 1)
         wait_for(lambda: model.running == 0)
         assert (model.stopped, model.finished) == (1, 0)
