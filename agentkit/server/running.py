@@ -50,6 +50,9 @@ def serve(
         log_level=log_level,
         **{
             "backlog": 2048,
+            # Longer than clients keep theirs (httpx: 5 s): who closes first must not be we, or a
+            # request that is just being sent finds the connection gone.
+            "timeout_keep_alive": 75,
             "timeout_graceful_shutdown": _LAST_SECONDS,
             "server_header": False,
             "access_log": False,
