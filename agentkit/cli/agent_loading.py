@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from agentkit.agent import Agent
 from agentkit.cli.tool_loading import import_module
 from agentkit.errors import UserError
@@ -22,15 +24,18 @@ def load_agent(spec: str, option: str = "--agent") -> Agent:
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UserError(
-            f"{option} {spec!r}: give a module and the agent's name in it, as in my_agents:support"
+            f"{option} {spec!r}: give a module and a name, the agent's in it, as in "
+            "my_agents:support"
         )
     module = import_module(module_name, option)
     value: object = module
     for part in name.split("."):
         if not hasattr(value, part):
             agents = [key for key, found in vars(module).items() if isinstance(found, Agent)]
+            near = difflib.get_close_matches(part, vars(module), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UserError(
-                f"{option}: module {module_name!r} has no {name!r}; "
+                f"{option}: module {module_name!r} has no {name!r}{hint}; "
                 f"its agents: {', '.join(agents) or 'there are none'}"
             )
         value = getattr(value, part)
@@ -38,7 +43,7 @@ def load_agent(spec: str, option: str = "--agent") -> Agent:
         value = value()
     if not isinstance(value, Agent):
         raise UserError(
-            f"{option}: {name!r} in module {module_name!r} is of type {type(value).__name__}, "
-            "neither an Agent nor a function that makes one"
+            f"{option}: {name!r} in module {module_name!r} is of type {type(value).__name__}; "
+            "it must be an Agent, or a function without arguments that makes one"
         )
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -233,7 +233,7 @@ def _keys(file: Path | None, given: list[str]) -> tuple[ApiKey, ...]:
 
 
 def _agents(specs: list[str]) -> dict[str, Agent]:
-    from agentkit.cli.tool_loading import load_attribute
+    from agentkit.cli.agent_loading import load_agent
 
     agents: dict[str, Agent] = {}
     for spec in specs:
@@ -242,18 +242,5 @@ def _agents(specs: list[str]) -> dict[str, Agent]:
             name, place = spec.rpartition(":")[2], spec
         if name in agents:
             raise UserError(f"--agents: two agents are called {name!r}; write NAME={place}")
-        agents[name] = _as_agent(load_attribute(place, option="--agents"), spec)
+        agents[name] = load_agent(place, option="--agents")
     return agents
-
-
-def _as_agent(value: Any, spec: str) -> Agent:
-    from agentkit.agent import Agent
-
-    if not isinstance(value, Agent) and callable(value):
-        value = value()
-    if not isinstance(value, Agent):
-        raise UserError(
-            f"--agents {spec!r} is of type {type(value).__name__}; it must be an Agent, or a "
-            "function without arguments that makes one"
-        )
-    return value

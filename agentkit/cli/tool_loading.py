@@ -1,4 +1,4 @@
-"""Tools and agents named on the command line: ``module:name`` or ``file.py:name``."""
+"""Tools named on the command line: ``module``, ``module:name`` or ``file.py:name``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from agentkit.errors import AgentkitError, UserError
 from agentkit.tools import Tool
 
-__all__ = ["import_module", "load_attribute", "load_tools"]
+__all__ = ["import_module", "load_tools"]
 
 
 def load_tools(specs: Iterable[str]) -> list[Any]:
@@ -46,31 +46,6 @@ def load_tools(specs: Iterable[str]) -> list[Any]:
         found = [_find(module, module_name, name)] if name else _all_tools(module, module_name)
         tools.update((id(tool), tool) for tool in found)
     return list(tools.values())
-
-
-def load_attribute(spec: str, *, option: str) -> Any:
-    """Import one thing of any kind; modules in the current directory are found.
-
-    Args:
-        spec: ``module:name`` or ``file.py:name``.
-        option: What names it, for errors.
-
-    Raises:
-        UserError: There is no such module or name, or importing fails; the message says which.
-    """
-    module_name, _, name = spec.rpartition(":")
-    if not module_name or not name:
-        raise UserError(f"{option} {spec!r}: give a module and a name, as in my_agents:support")
-    module = import_module(module_name, option)
-    value: Any = module
-    for part in name.split("."):
-        if not hasattr(value, part):
-            known = [n for n in vars(module) if not n.startswith("_")]
-            near = difflib.get_close_matches(part, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{option}: module {module_name!r} has no {name!r}{hint}")
-        value = getattr(value, part)
-    return value
 
 
 def import_module(name: str, option: str = "--tools") -> ModuleType:
