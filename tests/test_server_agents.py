@@ -176,7 +176,8 @@ def test_a_client_that_leaves_ends_its_run() -> None:
         with http(server) as client:
             body = {"input": "hi", "stream": True}
             with client.stream("POST", "/v1/agents/clerk/runs", json=body) as reply:
-                next(reply.iter_lines())
+                lines = reply.iter_lines()  # kept: when it is collected, the connection is closed
+                next(lines)
                 wait_for(lambda: model.running == 1)
         wait_for(lambda: model.running == 0)
         assert (model.stopped, model.finished) == (1, 0)

@@ -28,6 +28,7 @@ const state = {
   sent: "",
   answers: {}, // of calls that were asked about, until all are answered
   stopped: null, // a run that could go on
+  connected: null, // a promise: the agents are known
   opening: 0, // counts what was opened, so that an answer that comes too late is dropped
 };
 
@@ -140,6 +141,7 @@ function newView(prompt, session) {
 // --- runs ---
 
 async function submit() {
+  await state.connected; // What is sent before the agents are known waits for them.
   const text = input.value.trim();
   if (!text || state.running || waiting() || !$("agent").value) return;
   state.sent = text;
@@ -361,17 +363,17 @@ async function begin() {
     state.agents = (await api.get("v1/agents")).data;
   } catch (error) {
     const notice = h("div.welcome", {}, h("h2", { text: "Not connected" }), h("p", { text: error.message }),
-      h("button", { type: "button", text: "Try again", onclick: begin }));
+      h("button", { type: "button", text: "Try again", onclick: () => { state.connected = begin(); } }));
     runs.replaceChildren(notice);
     return;
   }
   $("forget-key").hidden = !api.key;
   $("agent").replaceChildren(...state.agents.map(({ id }) => h("option", { value: id, text: id })));
   $("agent").parentElement.hidden = state.agents.length === 0;
-  await list.load();
   const id = location.hash.slice(1);
+  if (!id) newSession(); // Before the list is there, since by then a message may have been sent.
+  await list.load();
   if (id) await openSession(id);
-  else newSession();
 }
 
-begin();
+state.connected = begin();
