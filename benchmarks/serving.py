@@ -18,6 +18,7 @@ import psutil
 from agentkit import ModelRequest, Sampling, TextDelta, TransformersModel, UserMessage
 from agentkit.models.base import Model, ModelEvent, ModelResponse, Usage
 from agentkit.server import ServerOptions, create_app, serve
+from benchmarks.plain_http import Connection
 from benchmarks.report import Figure
 
 ROUNDS, TOKENS, AT_ONCE = 12, 48, 8
@@ -41,45 +42,44 @@ def _overhead() -> list[Figure]:
 
 async def _compare(model: TransformersModel, url: str) -> list[Figure]:
     """By turns, each with prompts that are in the cache: what is timed is not the model's."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=600) as client:
+    connections = {topic: Connection(url) for topic in TOPICS}
 
-        async def served(topic: str, tokens: int) -> float:
-            body = {
-                "model": model.name,
-                "messages": [{"role": "user", "content": f"Write of {topic}."}],
-                "max_tokens": tokens,
-                "stream": True,
-            }
-            begin, first = time.perf_counter(), 0.0
-            async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-                assert reply.status_code == 200
-                async for _ in reply.aiter_bytes():
-                    first = first or time.perf_counter() - begin
-            return first
+    async def served(topic: str, tokens: int) -> float:
+        body = {
+            "model": model.name,
+            "messages": [{"role": "user", "content": f"Write of {topic}."}],
+            "max_tokens": tokens,
+            "stream": True,
+        }
+        reply = await connections[topic].post("/v1/chat/completions", body)
+        assert reply.status == 200, reply
+        return reply.first
 
-        async def direct(topic: str, tokens: int) -> float:
-            request = ModelRequest(
-                messages=[UserMessage(f"Write of {topic}.")],
-                sampling=Sampling(max_tokens=tokens),
-            )
-            begin, first = time.perf_counter(), 0.0
-            async for _ in model.stream(request):
-                first = first or time.perf_counter() - begin
-            return first
+    async def direct(topic: str, tokens: int) -> float:
+        request = ModelRequest(
+            messages=[UserMessage(f"Write of {topic}.")],
+            sampling=Sampling(max_tokens=tokens),
+        )
+        begin, first = time.perf_counter(), 0.0
+        async for _ in model.stream(request):
+            first = first or time.perf_counter() - begin
+        return first
 
-        firsts: dict[str, list[float]] = {"served": [], "direct": []}
-        wholes: dict[str, list[float]] = {"served": [], "direct": []}
-        ways: dict[str, Callable[[str, int], Awaitable[float]]]
-        ways = {"served": served, "direct": direct}
-        for index in range(ROUNDS + 1):
-            for name in sorted(ways, reverse=bool(index % 2)):
-                # The first piece of a turn that is held back by a token comes with the second.
-                first = [await ways[name]("tides", 3) for _ in range(8)]
-                begin = time.perf_counter()
-                await asyncio.gather(*(ways[name](topic, TOKENS) for topic in TOPICS[:AT_ONCE]))
-                if index:
-                    firsts[name] += first
-                    wholes[name].append(time.perf_counter() - begin)
+    firsts: dict[str, list[float]] = {"served": [], "direct": []}
+    wholes: dict[str, list[float]] = {"served": [], "direct": []}
+    ways: dict[str, Callable[[str, int], Awaitable[float]]]
+    ways = {"served": served, "direct": direct}
+    for index in range(ROUNDS + 1):
+        for name in sorted(ways, reverse=bool(index % 2)):
+            # The first piece of a turn that is held back by a token comes with the second.
+            first = [await ways[name]("tides", 3) for _ in range(8)]
+            begin = time.perf_counter()
+            await asyncio.gather(*(ways[name](topic, TOKENS) for topic in TOPICS[:AT_ONCE]))
+            if index:
+                firsts[name] += first
+                wholes[name].append(time.perf_counter() - begin)
+    for connection in connections.values():
+        await connection.close()
     added = statistics.median(firsts["served"]) - statistics.median(firsts["direct"])
     # Of each round, so that what slows the machine down for a while slows both.
     ratios = [d / s for d, s in zip(wholes["direct"], wholes["served"], strict=True)]
@@ -112,22 +112,13 @@ class _Waiting:
 
 async def _load() -> list[Figure]:
     """500 connections that ask again and again, while somebody looks after ``/health``."""
-    limits = httpx.Limits(max_connections=CONNECTIONS + 1)
     with _served("waiting") as (url, process):
-        async with httpx.AsyncClient(
-            base_url=url, trust_env=False, timeout=120, limits=limits
-        ) as client:
-            await _storm(client, rounds=1)  # what is made once is made here
+        await _storm(url, rounds=1)  # what is made once is made here
         before = _held(url, process)
-        statuses: Counter[int] = Counter()
-        async with httpx.AsyncClient(
-            base_url=url, trust_env=False, timeout=120, limits=limits
-        ) as client:
-            watching = asyncio.create_task(_watch_health(url))
-            for _ in range(3):
-                statuses += await _storm(client, rounds=3)
-            watching.cancel()
-            health = sorted(await watching)
+        watching = asyncio.create_task(_watch_health(url))
+        statuses = await _storm(url, rounds=9)
+        watching.cancel()
+        health = sorted(await watching)
         after = _held(url, process)
     errors = sum(count for status, count in statuses.items() if status not in (200, 429))
     assert statuses[200], statuses
@@ -152,18 +143,18 @@ async def _load() -> list[Figure]:
     ]
 
 
-async def _storm(client: httpx.AsyncClient, *, rounds: int) -> Counter[int]:
+async def _storm(url: str, *, rounds: int) -> Counter[int]:
     body = {"model": "waiting", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
     async def ask() -> list[int]:
-        statuses = []
+        connection, statuses = Connection(url), list[int]()
         for _ in range(rounds):
-            async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-                text = await reply.aread()
-                whole = reply.status_code != 200 or text.endswith(b"data: [DONE]\n\n")
-                statuses.append(reply.status_code if whole else 0)
-            if reply.status_code == 429:
+            reply = await connection.post("/v1/chat/completions", body)
+            whole = reply.status != 200 or reply.body.endswith(b"data: [DONE]\n\n")
+            statuses.append(reply.status if whole else 0)
+            if reply.status == 429:
                 await asyncio.sleep(0.05)
+        await connection.close()
         return statuses
 
     done = await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
