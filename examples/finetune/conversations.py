@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import wording
+from finetune.composed import compose_domain
 from finetune.corpus import Asked, Part, ask, load_domains, run_chain, settle
 from finetune.documents import document_groups, load_passages
 
@@ -40,19 +41,21 @@ class Group:
 class Mix:
     """How much of what a group holds; the numbers are probabilities, or counts of conversations."""
 
+    composed: float = 0.4
+    """Groups about functions that are made by chance rather than authored."""
     one_tool: float = 0.6
     """Groups with a single tool."""
     system: float = 0.25
     """Groups with instructions."""
-    single: int = 10
+    single: int = 14
     """Requests that want one call, at most."""
-    parallel: int = 3
+    parallel: int = 4
     """Requests that want several."""
-    none: int = 4
+    none: int = 10
     """Requests that want none."""
     chains: float = 0.35
     """Groups, of those with several tools, that include a chain where the domain has one."""
-    answer: float = 0.3
+    answer: float = 0.25
     """Conversations that go on to the answer."""
     follow_up: float = 0.25
     """Of these, the ones that go on to a second request."""
@@ -86,7 +89,8 @@ class _Maker:
 
     def __init__(self, domains: list[dict[str, Any]], rng: random.Random, mix: Mix) -> None:
         self.domains, self.rng, self.mix = domains, rng, mix
-        self.domain = rng.choice(domains)
+        made = rng.random() < mix.composed
+        self.domain = compose_domain(rng) if made else rng.choice(domains)
 
     def group(self) -> Group:
         rng, mix = self.rng, self.mix
@@ -102,9 +106,9 @@ class _Maker:
         group = Group(tools=[style.tool(f, names[f["name"]]) for f in functions])
         if rng.random() < mix.system:
             group.system = rng.choice(wording.SYSTEMS)
-        makers = [self._single] * rng.randint(6, mix.single)
-        makers += [self._parallel] * rng.randint(2, mix.parallel)
-        makers += [self._none] * rng.randint(3, mix.none)
+        makers = [self._single] * rng.randint(9, mix.single)
+        makers += [self._parallel] * rng.randint(3, mix.parallel)
+        makers += [self._none] * rng.randint(7, mix.none)
         rng.shuffle(makers)  # what does not fit into a pack is left out from the end
         for make in makers:
             if branch := make(functions, names):

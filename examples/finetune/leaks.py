@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.composed import compose_domain, composed_names
 from finetune.corpus import ask, load_domains, run_chain
 
 RUN = 8
@@ -131,6 +132,15 @@ def leaks(domains: Iterable[dict[str, Any]], against: Measured, tries: int = 5) 
                 yield f"{domain['domain']}: chat {item['ask']!r}"
 
 
+def composed_leaks(against: Measured, tries: int = 1000) -> Iterator[str]:
+    """What of composed functions is in a benchmark: of all names, and of many requests."""
+    for name in sorted(composed_names()):
+        if squeeze(name) in against.names:
+            yield f"composed: the function name {name!r} is taken"
+    rng = random.Random(1)
+    yield from leaks((compose_domain(rng) for _ in range(tries)), against, tries=1)
+
+
 def main() -> int:
     """Compare files (or all of them) and say what leaks."""
     options = argparse.ArgumentParser(description="Fail if training data hold benchmark items.")
@@ -139,7 +149,8 @@ def main() -> int:
     options.add_argument("--queries", type=Path, required=True)
     given = options.parse_args()
     domains = [json.loads(p.read_text("utf-8")) for p in given.files] or load_domains()
-    found = list(leaks(domains, measured(given.bfcl, given.queries)))
+    against = measured(given.bfcl, given.queries)
+    found = [*leaks(domains, against), *composed_leaks(against)]
     print("\n".join(found) or f"{len(domains)} domains, nothing leaks")
     return 1 if found else 0
 

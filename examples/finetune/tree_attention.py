@@ -16,17 +16,25 @@ from transformers import AttentionInterface
 NAME = "tree"
 """What transformers knows it by (`attn_implementation`)."""
 
-_ends: ContextVar[list[int]] = ContextVar("ends")
+_Part = tuple[int, torch.Tensor]
+_parts: ContextVar[list[_Part]] = ContextVar("parts")
 
 
-def use_tree(branch: torch.Tensor) -> None:
+def use_tree(branch: torch.Tensor, *, device: str = "cpu") -> None:
     """Say which tokens belong together, before a pack goes through the model.
 
     Args:
         branch: The number of each token's conversation [T], rising; 0 is the trunk.
+        device: Where the model is.
     """
     _, counts = torch.unique_consecutive(branch, return_counts=True)
-    _ends.set(counts.cumsum(0).tolist())
+    parts, trunk, start = list[_Part](), 0, 0
+    for end in counts.cumsum(0).tolist():
+        size = end - start
+        later = torch.ones(size, size, dtype=torch.bool, device=device).triu(1)
+        parts.append((end, torch.nn.functional.pad(later, (trunk, 0))))
+        trunk, start = trunk or end, end
+    _parts.set(parts)  # made once, and used by every layer
 
 
 def tree_attention(
@@ -57,15 +65,13 @@ def tree_attention(
     q = (query[0] * scale).unflatten(0, (-1, groups))
     k, v = key[0], value[0]
     parts, trunk, start = [], 0, 0
-    for end in _ends.get():
+    for end, hidden in _parts.get():
         size, rows = end - start, q[:, :, start:end].flatten(1, 2)
         keys, values = k[:, start:end], v[:, start:end]
         if trunk:
             keys = torch.cat([k[:, :trunk], keys], dim=1)
             values = torch.cat([v[:, :trunk], values], dim=1)
         scores = (rows @ keys.transpose(1, 2)).unflatten(1, (groups, size))
-        later = torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1)
-        hidden = torch.nn.functional.pad(later, (trunk, 0))
         weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
         parts.append((weights.flatten(1, 2) @ values).unflatten(1, (groups, size)))
         trunk, start = trunk or end, end
