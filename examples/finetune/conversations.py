@@ -41,7 +41,7 @@ class Group:
 class Mix:
     """How much of what a group holds; the numbers are probabilities, or counts of conversations."""
 
-    composed: float = 0.4
+    composed: float = 0.3
     """Groups about functions that are made by chance rather than authored."""
     one_tool: float = 0.6
     """Groups with a single tool."""
