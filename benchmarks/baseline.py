@@ -24,7 +24,9 @@ TEXT = (
 
 def plain_model(dtype: torch.dtype) -> Any:
     """The embedded model as transformers loads it."""
-    model = AutoModelForCausalLM.from_pretrained(prepare_embedded_model(), dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        prepare_embedded_model("embedded-base"), dtype=dtype
+    )
     return model.eval()
 
 

@@ -23,7 +23,7 @@ TOPICS = ["bridges", "bread", "glass", "tides", "paper", "clocks", "salt", "maps
 
 def run() -> list[Figure]:
     """Agents of one program, and requests that share nothing; 48 tokens written by each."""
-    model = TransformersModel("embedded", lookup=False).load()
+    model = TransformersModel("embedded-base", lookup=False).load()
     try:
         shared = SystemMessage(f"You write about the history of things. {TEXT * 2}")
         agents = [(shared, UserMessage(f"Write a long story of {topic}.")) for topic in TOPICS]

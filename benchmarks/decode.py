@@ -20,7 +20,7 @@ FORMS = ("float32", "bfloat16", "int8", "int4")
 
 def run() -> list[Figure]:
     """The same greedy decoding after the same prompt; prefill is taken off on both sides."""
-    ours = {form: TransformersModel("embedded", dtype=form).load() for form in FORMS}
+    ours = {form: TransformersModel("embedded-base", dtype=form).load() for form in FORMS}
     prompt = ours["int4"].engine.tokenizer(TEXT * 3)["input_ids"][:PROMPT_TOKENS]
     plain = {"float32": plain_model(torch.float32), "bfloat16": plain_model(torch.bfloat16)}
     ways: dict[str, Callable[[], object]] = {}

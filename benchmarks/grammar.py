@@ -36,7 +36,7 @@ TOOLS = [
 
 def run() -> list[Figure]:
     """One call whose keys are forced, beside as many tokens sampled one by one."""
-    model = TransformersModel("embedded").load()
+    model = TransformersModel("embedded-base").load()
     try:
         _ask(model, "required", 200)  # what is compiled and prefilled once
         call, call_seconds = _ask(model, "required", 200)

@@ -34,7 +34,7 @@ OBSERVATION = "The encyclopedia says that this is a thing of some interest to ma
 
 def run() -> list[Figure]:
     """Both ways run the same conversation: some 700 tokens, then 120 a step, 30 written a step."""
-    model = TransformersModel("embedded").load()
+    model = TransformersModel("embedded-base").load()
     try:
         engine = model.engine
         asyncio.run(generate(model, _request([UserMessage("hi")])))

@@ -20,8 +20,8 @@ def run() -> list[Figure]:
     figures = []
     for form in ("float32", "int4"):
         models = {
-            "with": TransformersModel("embedded", dtype=form).load(),
-            "without": TransformersModel("embedded", dtype=form, lookup=False).load(),
+            "with": TransformersModel("embedded-base", dtype=form).load(),
+            "without": TransformersModel("embedded-base", dtype=form, lookup=False).load(),
         }
         for what, prompt, target in (("quoting", QUOTE, 1.3), ("free text", STORY, 0.95)):
             answers = {name: ask(model, prompt) for name, model in models.items()}

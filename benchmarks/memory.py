@@ -15,7 +15,7 @@ RUNS, WARM = 1000, 20
 
 def run() -> list[Figure]:
     """Runs of different prompts; the stored caches are held to 16 MiB, which they reach early."""
-    model = TransformersModel("embedded", cache_bytes=16 << 20).load()
+    model = TransformersModel("embedded-base", cache_bytes=16 << 20).load()
     try:
         agent = Agent(model, system="Be brief.", sampling=Sampling(max_tokens=4))
         for number in range(WARM):

@@ -30,7 +30,7 @@ TOOLS = [
 
 def run() -> list[Figure]:
     """A tool section of some 2,000 tokens, read once and forked by each run."""
-    model = TransformersModel("embedded").load()
+    model = TransformersModel("embedded-base").load()
     try:
         firsts, seconds = [], []
         for number in range(4):

@@ -35,13 +35,13 @@ DINNERS = [
 
 def run() -> list[Figure]:
     """Against float32; the embedded model is stored in four bits, so ``int4`` loses nothing."""
-    plain = TransformersModel("embedded", dtype="float32").load()
+    plain = TransformersModel("embedded-base", dtype="float32").load()
     text = "\n".join(p.read_text(encoding="utf-8") for p in sorted(HANDBOOK.glob("*.md")))
     ids = plain.engine.tokenizer(text)["input_ids"][:1500]
     expected, calls = perplexity(plain, ids), asyncio.run(_calls(plain))
     figures = []
     for form in FORMS:
-        model = TransformersModel("embedded", dtype=form).load()
+        model = TransformersModel("embedded-base", dtype=form).load()
         same = sum(a == b for a, b in zip(calls, asyncio.run(_calls(model)), strict=True))
         figures.append(
             Figure(

@@ -21,7 +21,7 @@ from support import granite_model
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[TransformersModel]:
-    """SmolLM2-135M-Instruct, as users get it, in float32."""
+    """The embedded model, as users get it, in float32."""
     model = TransformersModel("embedded", dtype="float32")
     yield model.load()
     model.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agentkit.cli import diagnosis
+from agentkit.cli import diagnosis, diagnosis_models
 from agentkit.cli.app import app
 from support import granite_tokenizer
 from test_cli import agentkit
@@ -28,7 +28,7 @@ def report(**env: str) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
 def test_the_embedded_model_can_run(embedded: object) -> None:
     code, data, found = report(AGENTKIT_MODEL="embedded")
     assert (code, data["can_run"]) == (0, True)
-    assert found["SmolLM2-135M-Instruct"]["data"]["converted"] is True
+    assert found["SmolLM2-135M-Tools"]["data"]["converted"] is True
     assert found["device"]["data"]["dtype"] in ("float32", "bfloat16", "float16")
     assert found["memory"]["data"]["total_bytes"] >= found["memory"]["data"]["free_bytes"]
     assert found["environment"]["data"]["AGENTKIT_MODEL"] == "embedded"
@@ -116,6 +116,6 @@ def test_cached_granite_models_and_their_templates_are_found(tmp_path: Path) -> 
 
 
 def test_a_tokenizer_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    finding = diagnosis._template(NAME, tmp_path)
+    finding = diagnosis_models._template(NAME, tmp_path)
     assert finding.status == "warning"
     assert finding.fix == f"hf download {NAME}"

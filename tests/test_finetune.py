@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("peft", reason="the finetune extra is not installed")
 
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from agentkit.chat_format import GRANITE
@@ -22,10 +23,14 @@ from agentkit.engine.tokenization import TokenCodec
 from agentkit.errors import ModelLoadError
 from agentkit.models.adapter import ADAPTER_CONFIG, merge_adapter
 from finetune import train as training
-from finetune.conversations import Group, groups
+from finetune.composed import compose_domain, composed_names
+from finetune.conversations import Group, Mix, groups
 from finetune.corpus import is_held_out, load_domains, mistakes
+from finetune.export import export
+from finetune.fused_lora import fuse
 from finetune.held_out import write
-from finetune.leaks import leaks, measured
+from finetune.leaks import leaks, measured, squeeze
+from finetune.measure import held_out_packs, measure
 from finetune.packing import packs
 from finetune.train import Recipe, loss_sum, train
 from support import granite_model
@@ -38,6 +43,16 @@ def test_the_data_is_as_large_and_as_sound_as_it_says() -> None:
     assert len(functions) >= 800
     assert len({f["name"] for f in functions}) == len(functions)
     assert [m for domain in domains for m in mistakes(domain, tries=2)] == []
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_composed_functions_are_as_sound_as_authored_ones(seed: int) -> None:
+    domain = compose_domain(random.Random(seed))
+    assert list(mistakes(domain, tries=2)) == []
+    names = [f["name"] for f in domain["functions"]]
+    assert len(set(names)) == len(names)
+    assert {squeeze(name) for name in names} <= {squeeze(name) for name in composed_names()}
 
 
 def test_mistakes_are_found() -> None:
@@ -131,6 +146,7 @@ def test_a_pack_is_its_conversations_one_by_one(base: Path) -> None:
         prompt = chat_format.render(
             ([{"role": "system", "content": group.system}] if group.system else []) + branch,
             tools=group.tools,
+            documents=group.documents,
             add_generation_prompt=False,
         )
         assert single.input_ids[0].tolist() == codec.encode(prompt)
@@ -148,6 +164,41 @@ def test_a_pack_is_its_conversations_one_by_one(base: Path) -> None:
     assert pack.learnt == learnt
     with torch.no_grad():
         assert loss_sum(model, pack, "cpu").item() == pytest.approx(total, rel=1e-4)
+
+
+def test_fused_lora_is_peft_s_lora(base: Path) -> None:
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "o_proj", "v_proj"])
+    torch.manual_seed(0)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in trained:
+        torch.nn.init.normal_(weight, std=0.05)
+    ids = torch.arange(5, 25)[None]
+
+    def gradients() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        logits = model(input_ids=ids).logits
+        return logits.detach(), list(torch.autograd.grad(logits.square().mean(), trained))
+
+    logits, plain = gradients()
+    fuse(model)
+    fused_logits, fused = gradients()
+    torch.testing.assert_close(fused_logits, logits)
+    for ours, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_what_decides_counts_more(base: Path) -> None:
+    _, tokenizer, chat_format = training.load_base(str(base))
+    codec = TokenCodec(tokenizer)
+    for group in groups(6, seed=2, mix=Mix(one_tool=0.0, documents=0.0)):
+        for branch in group.branches:
+            alone = Group(group.tools, [branch], group.system)
+            (pack,) = packs([alone], codec, chat_format, max_tokens=10**6)
+            turns = [m for m in branch if m["role"] == "assistant"]
+            called = sum("tool_calls" in m for m in turns)
+            # Each turn's first token, and the first of a name where there are names to choose from.
+            assert int(pack.first.sum()) == len(turns) + called
+            assert bool((pack.targets[pack.first] != -100).all())
 
 
 def test_training_goes_on_where_it_stopped_and_merges_as_peft_does(
@@ -177,6 +228,17 @@ def test_training_goes_on_where_it_stopped_and_merges_as_peft_does(
     theirs = PeftModel.from_pretrained(theirs, tmp_path).merge_and_unload()
     for name, weight in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], weight)
+    export(tmp_path, tmp_path / "shared")
+    config = json.loads((tmp_path / "shared" / ADAPTER_CONFIG).read_text("utf-8"))
+    assert config["base_model_name_or_path"] == str(base)
+    assert "inference_mode" not in config
+    shared = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merge_adapter(shared, tmp_path / "shared")
+    for name, weight in shared.state_dict().items():
+        torch.testing.assert_close(weight, ours.state_dict()[name], rtol=0.02, atol=0.002)
+    trees = held_out_packs(codec, chat_format, count=2)
+    call = codec.encode_text("<tool_call>")[0]
+    assert measure(taught, trees, call).loss < measure(untaught, trees, call).loss
     changed = {n for n, w in ours.state_dict().items() if not torch.equal(w, before[n])}
     assert changed
     assert all("layers.0." not in name for name in changed)

@@ -74,7 +74,7 @@ def test_a_call_says_what_the_turn_took_so_far(model: TransformersModel) -> None
 
 def test_events_tell_only_what_is_new(model: TransformersModel) -> None:
     codec = model.engine.codec
-    start = make("auto", 24)
+    start = make("none", 24)
     whole: ModelResponse = asyncio.run(generate(model, start))
     assert whole.generation is not None
     ids = whole.generation.token_ids[:9]
@@ -84,7 +84,7 @@ def test_events_tell_only_what_is_new(model: TransformersModel) -> None:
 
     async def collect() -> tuple[str, ModelResponse]:
         text, response = "", whole
-        async for event in model.stream(make("auto", 24, prefill=begun)):
+        async for event in model.stream(make("none", 24, prefill=begun)):
             assert not isinstance(event, CallDelta)
             text += event.text if isinstance(event, TextDelta) else ""
             response = event if isinstance(event, ModelResponse) else response

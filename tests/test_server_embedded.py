@@ -20,7 +20,7 @@ from hashing_embedder import HashingEmbedder
 from server_support import figures, http, openai_client, running
 
 pytestmark = pytest.mark.model
-MODEL = "SmolLM2-135M-Instruct"
+MODEL = "SmolLM2-135M-Tools"
 USER: Any = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER: Any = {
     "type": "function",

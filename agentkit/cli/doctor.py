@@ -13,7 +13,7 @@ from agentkit.cli.failures import EXIT_FAILED, with_exit_codes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agentkit.cli.diagnosis import Finding
+    from agentkit.cli.finding import Finding
 
 __all__ = ["doctor"]
 

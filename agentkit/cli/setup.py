@@ -112,14 +112,15 @@ def load_model(model: TransformersModel | OpenAIModel, notes: Console) -> None:
     if isinstance(model, OpenAIModel):
         return
     from agentkit.models.embedded import (
-        EMBEDDED_MODEL,
+        EMBEDDED_MODELS,
         embedded_model_is_ready,
         prepare_embedded_model,
     )
 
-    if model.name == EMBEDDED_MODEL and not embedded_model_is_ready():
-        with notes.status(f"Preparing {EMBEDDED_MODEL} (once, some 20 seconds)"):
-            prepare_embedded_model(progress=False)
+    for name, called in EMBEDDED_MODELS.items():
+        if model.name == called and not embedded_model_is_ready(name):
+            with notes.status(f"Preparing {called} (once, some 20 seconds)"):
+                prepare_embedded_model(name, progress=False)
     _download(model.name, notes)
     with notes.status(f"Loading {model.name}"):
         model.load()

@@ -48,7 +48,8 @@ class CallClosing:
         slack = room - len(tokens) - CLOSING_MARGIN
         if slack > 0:
             self.near = slack < _NEAR_LIMIT
-            self._next_check = written + slack // 2
+            # The way may grow by several tokens for each that is written.
+            self._next_check = written + slack // 4
             self.way_out = tokens
             return []
         if len(tokens) > room:

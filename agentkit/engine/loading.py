@@ -22,7 +22,7 @@ from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
 from agentkit.errors import ModelLoadError, UserError
 from agentkit.models.defaults import hub_is_offline
 
-__all__ = ["PACKED_FILE", "LoadedModel", "load_model", "pick_device", "pick_dtype"]
+__all__ = ["LoadedModel", "load_model", "packed_file", "pick_device", "pick_dtype"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,12 +31,9 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_PACKED = ("int8", "int4")
+_PACKED: tuple[WeightForm, ...] = ("int8", "int4")
 _DEVICES = ("cpu", "cuda")
 _QUANTISED = (*_PACKED, "fp8")
-
-PACKED_FILE = "packed-int4.safetensors"
-"""In a model's folder: its weights in four bits, which are as good as those beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +51,11 @@ class LoadedModel:
     form: str = "float32"
     """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``,
     ``fp8``."""
+
+
+def packed_file(form: WeightForm) -> str:
+    """In a model's folder: its weights in a form that loses nothing of those beside them."""
+    return f"packed-{form}.safetensors"
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -114,7 +116,7 @@ def load_model(
     """Load a causal language model into this process.
 
     On a CPU, where the native library serves, weights are held as they are stored and unpacked
-    as they are used: ``bfloat16`` for most models of the hub, ``int4`` for the embedded one.
+    as they are used: ``bfloat16`` for most models of the hub, ``int8`` for the embedded one.
     Activations are float32 then, and nothing is lost. ``int8`` and ``int4`` can be asked for by
     name, which rounds the weights further; so they can be, and ``fp8``, where torch's own kernels
     have them (:mod:`agentkit.engine.eager.weights`), which also round activations.
@@ -149,8 +151,8 @@ def load_model(
         served = compiled is not None and compiled.result() is not None
         form = _pick_form(model, source, dtype) if as_stored and served else None
     if form is not None:
-        file = Path(source) / PACKED_FILE
-        ready = load_packed(file) if form == "int4" and file.is_file() else None
+        file = Path(source) / packed_file(form)
+        ready = load_packed(file) if file.is_file() else None
         pack_model(model, form, ready=ready)
         return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
     model = model.to(device=target, dtype=computed).eval()
@@ -185,8 +187,9 @@ def _pick_form(model: Any, source: str, dtype: str | torch.dtype | None) -> Weig
         return "bfloat16"
     if not is_supported(model):
         return None
-    if (Path(source) / PACKED_FILE).is_file():
-        return "int4"
+    for form in _PACKED:
+        if (Path(source) / packed_file(form)).is_file():
+            return form
     return "bfloat16" if model.dtype is torch.bfloat16 else None
 
 

@@ -13,7 +13,7 @@ from agentkit.engine.job import Job
 from agentkit.errors import ModelError, UserError
 from agentkit.models.base import ModelEvent, ModelRequest
 from agentkit.models.defaults import default_model_name
-from agentkit.models.embedded import EMBEDDED_MODEL, prepare_embedded_model
+from agentkit.models.embedded import EMBEDDED_MODELS, prepare_embedded_model
 
 if TYPE_CHECKING:
     from agentkit.chat_format import PromptFormat
@@ -136,7 +136,7 @@ class TransformersModel:
     @property
     def name(self) -> str:
         """What the model is called."""
-        return EMBEDDED_MODEL if self._source == "embedded" else self._source
+        return EMBEDDED_MODELS.get(self._source, self._source)
 
     @property
     def max_batch(self) -> int:
@@ -258,8 +258,8 @@ class TransformersModel:
             from agentkit.engine.loading import load_model
 
             source = self._source
-            if source == "embedded":
-                source = str(prepare_embedded_model())
+            if source in EMBEDDED_MODELS:
+                source = str(prepare_embedded_model(source))
             self._use(self._make_engine(load_model(source, **self._options)))
         assert self._engine is not None
         return self._engine

@@ -25,7 +25,8 @@ def load_base(
     Returns:
         The model, its tokenizer, and the format that the framework gives its prompts.
     """
-    place = str(prepare_embedded_model()) if name == "embedded" else name
+    # Training begins from the model of the package, not from one that was trained before.
+    place = str(prepare_embedded_model("embedded-base")) if name == "embedded" else name
     tokenizer = AutoTokenizer.from_pretrained(place)
     model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, attn_implementation=NAME).to(
         device

@@ -71,7 +71,7 @@ def _function(
         "slots": {p["name"]: p["slot"] for p in parameters if p["slot"] is not None},
         "requests": [_request(kind, thing, parameters, rng) for _ in range(6)],
         "parallel": [],
-        "outcomes": [_outcome(thing)],
+        "outcomes": _outcomes(thing, parameters, rng),
     }
     numbered = [p for p in parameters if p["required"] and p["slot"] is not None]
     if numbered:
@@ -80,10 +80,10 @@ def _function(
 
 
 def _parameters(rng: random.Random) -> list[dict[str, Any]]:
-    """One to five parameters with different names and, mostly, at least one that is required."""
+    """One to six parameters with different names and, mostly, at least one that is required."""
     words, chosen, names = load_words(), list[dict[str, Any]](), set[str]()
-    for _ in range(rng.choice([1, 2, 2, 2, 3, 3, 3, 4, 4, 5])):
-        flag = rng.random() < 0.08
+    for _ in range(rng.choice([1, 2, 2, 3, 3, 3, 4, 4, 5, 6])):
+        flag = rng.random() < 0.18
         kind = rng.choice(words["flags" if flag else "parameters"])
         name = rng.choice(kind["names"])
         if name in names or any(kind is p["kind"] for p in chosen):
@@ -128,7 +128,7 @@ def _request(
 ) -> dict[str, Any]:
     said, fixed = list[str](), dict[str, Any]()
     for parameter in parameters:
-        if not parameter["required"] and rng.random() < 0.5:
+        if not parameter["required"] and rng.random() < 0.4:
             continue
         if parameter["slot"] is None:
             value = rng.random() < 0.7
@@ -147,7 +147,7 @@ def _parallel(
 ) -> str:
     varied = rng.sample(parameters, 1 if rng.random() < 0.6 else min(2, len(parameters)))
     shared = [_phrase(p, rng) for p in parameters if all(p is not v for v in varied)]
-    count = rng.choice([2, 2, 3])
+    count = rng.choice([2, 2, 3, 3, 4, 5])
     phrases = [_phrase(p, rng) for p in varied]
     if len(varied) == 1 and rng.random() < 0.5:
         place = "{" + varied[0]["name"] + "}"
@@ -189,12 +189,39 @@ def _sentence(opening: str, thing: str, said: list[str], rng: random.Random) -> 
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
-def _outcome(thing: str) -> dict[str, Any]:
-    return {
-        "result": {_snake(thing): "{$value}", "status": "ok"},
-        "made": {"value": {"int": [2, 900]}},
-        "answer": f"The result for the {thing} is {{$value}}.",
-    }
+def _outcomes(
+    thing: str, parameters: list[dict[str, Any]], rng: random.Random
+) -> list[dict[str, Any]]:
+    """A result as an object, and one as plain words; the answer says which arguments it is for."""
+    known = [p for p in parameters if p["required"] and p["slot"] is not None]
+    about = " " + _plain_phrase(rng.choice(known), rng) if known and rng.random() < 0.7 else ""
+    result, made = {_snake(thing): "{$value}"}, {"value": {"int": [2, 900]}}
+    answer = rng.choice(
+        [
+            f"The {thing}{about}: {{$value}}.",
+            f"The result for the {thing}{about} is {{$value}}.",
+            f"For the {thing}{about} the tool gives {{$value}}.",
+        ]
+    )
+    words = rng.sample(load_words()["findings"], 12)
+    said = rng.choice(
+        [
+            f"The {thing}{about}: {{$words}}.",
+            f"{{$words}}: that is the {thing}{about}.",
+            f"It is {{$words}}{about}.",
+            f"The answer{about} is {{$words}}.",
+        ]
+    )
+    return [
+        {"result": result, "made": made, "answer": answer},
+        {"result": "{$words}", "made": {"words": words}, "answer": said},
+        {"result": {"result": "{$words}"}, "made": {"words": words}, "answer": said},
+    ]
+
+
+def _plain_phrase(parameter: dict[str, Any], rng: random.Random) -> str:
+    place, words = "{" + parameter["name"] + "}", parameter["name"].replace("_", " ").lower()
+    return str(rng.choice(parameter["kind"]["say"])).replace("{n}", words).replace("{}", place)
 
 
 def _name(verb: str, thing: str, rng: random.Random) -> str:

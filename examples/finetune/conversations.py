@@ -43,7 +43,7 @@ class Mix:
 
     composed: float = 0.3
     """Groups about functions that are made by chance rather than authored."""
-    one_tool: float = 0.6
+    one_tool: float = 0.45
     """Groups with a single tool."""
     system: float = 0.25
     """Groups with instructions."""
@@ -55,11 +55,11 @@ class Mix:
     """Requests that want none."""
     chains: float = 0.35
     """Groups, of those with several tools, that include a chain where the domain has one."""
-    answer: float = 0.25
+    answer: float = 0.6
     """Conversations that go on to the answer."""
-    follow_up: float = 0.25
+    follow_up: float = 0.5
     """Of these, the ones that go on to a second request."""
-    documents: float = 0.06
+    documents: float = 0.25
     """Groups about documents rather than tools."""
 
 
@@ -221,12 +221,15 @@ class _Maker:
             return []
         call[key] = other.calls[0][key]
         request = rng.choice(wording.FOLLOW_UPS).format(other.text)
-        return [_user(request), _calls([(name, call)])]
+        messages = [_user(request), _calls([(name, call)])]
+        _answer(messages, [self._settle(function, {**asked.said[0], **other.said[0]})])
+        return messages
 
     def _settle(self, function: dict[str, Any], said: dict[str, str]) -> tuple[Any, str] | None:
         for outcome in self.rng.sample(function["outcomes"], len(function["outcomes"])):
             if settled := settle(outcome, said, self.rng):
-                return settled
+                result, answer = settled
+                return _in_words(result) if self.rng.random() < 0.35 else result, answer
         return None
 
 
@@ -276,6 +279,15 @@ def _calls(calls: list[tuple[str, dict[str, Any]]]) -> Message:
 def _result(result: Any, number: int = 0) -> Message:
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     return {"role": "tool", "tool_call_id": f"call_{number}", "content": text}
+
+
+def _in_words(result: Any) -> Any:
+    """A flat object as a tool that returns text would say it."""
+    if not isinstance(result, dict) or any(isinstance(v, dict | list) for v in result.values()):
+        return result
+    if len(result) == 1:
+        return str(*result.values())
+    return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in result.items())
 
 
 def _answer(messages: list[Message], outcomes: list[tuple[Any, str] | None]) -> bool:

@@ -68,9 +68,7 @@ def measure(model: Any, trees: list[Pack], call_token: int) -> Measured:
         wanted = pack.targets[0]
         learnt = wanted != -100
         logits = model.lm_head(hidden[learnt]).float()
-        losses.append(
-            torch.nn.functional.cross_entropy(logits, wanted[learnt], reduction="none")
-        )
+        losses.append(torch.nn.functional.cross_entropy(logits, wanted[learnt], reduction="none"))
         for place in pack.first[0][learnt].nonzero().flatten().tolist():
             calls = int(wanted[learnt][place]) == call_token
             right[calls].append((int(logits[place].argmax()) == call_token) == calls)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from agentkit.chat_format import ChatFormat
+from agentkit.chat_format import TOOL_CALL_START, ChatFormat
 from agentkit.engine.tokenization import TokenCodec
 from agentkit.messages import AssistantMessage, Message, SystemMessage, normalize_messages
 from finetune.conversations import Group
@@ -32,7 +32,8 @@ class Pack:
     targets: torch.Tensor
     """The token after each, where the model is to learn it, else -100 [1, T]."""
     first: torch.Tensor
-    """Whether that token is the first of a turn: to call or not to call, bool [1, T]."""
+    """Whether that token decides: the first of a turn, and the first of a call's name where there
+    are several tools; bool [1, T]."""
 
     @property
     def learnt(self) -> int:
@@ -65,6 +66,9 @@ def _pack(group: Group, codec: TokenCodec, chat_format: ChatFormat, max_tokens: 
     first: list[bool] = []
     for number, conversation in enumerate(group.branches, start=1):
         tokens, learnt, start = _tokens(group, conversation, codec, chat_format)
+        begins = {i for i in learnt if i - 1 not in learnt}
+        if len(group.tools) > 1:
+            begins |= {n for i in begins if (n := _name_begin(tokens, i, codec)) is not None}
         if not trunk:
             trunk = tokens[:start]
             ids, places = list(trunk), list(range(start))
@@ -78,7 +82,7 @@ def _pack(group: Group, codec: TokenCodec, chat_format: ChatFormat, max_tokens: 
         branch += [number] * (len(tokens) - start)
         # The token at i learns the one at i + 1.
         targets += [tokens[i + 1] if i + 1 in learnt else -100 for i in range(start, len(tokens))]
-        first += [i + 1 in learnt and i not in learnt for i in range(start, len(tokens))]
+        first += [i + 1 in begins for i in range(start, len(tokens))]
     if not any(target != -100 for target in targets):
         return None
     return Pack(
@@ -88,6 +92,16 @@ def _pack(group: Group, codec: TokenCodec, chat_format: ChatFormat, max_tokens: 
         torch.tensor([targets]),
         torch.tensor([first]),
     )
+
+
+def _name_begin(tokens: list[int], begin: int, codec: TokenCodec) -> int | None:
+    """Where the name of a turn's first call begins, if the turn begins with a call."""
+    head = f'{TOOL_CALL_START}\n{{"name": "'
+    for end in range(begin + 1, min(begin + 20, len(tokens)) + 1):
+        text = codec.decode(tokens[begin:end])
+        if len(text) > len(head):
+            return end - 1 if text.startswith(head) else None
+    return None
 
 
 def _tokens(

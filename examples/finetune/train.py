@@ -43,7 +43,7 @@ class Recipe:
     """Updates of the weights."""
     packs: int = 4
     """Trees of conversations a step."""
-    max_tokens: int = 1024
+    max_tokens: int = 1280
     """Of one pack."""
     rank: int = 32
     """Of the LoRA matrices."""

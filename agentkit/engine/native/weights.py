@@ -32,6 +32,7 @@ __all__ = [
     "pack_model",
     "pack_q4_1",
     "pack_q8_0",
+    "round_model",
     "save_packed",
 ]
 
@@ -86,12 +87,18 @@ class PackedWeight:
         return matrix
 
     def unpack(self) -> torch.Tensor:
-        """The matrix in float32; needs the native library."""
-        lib = library()
-        assert lib is not None
-        out = torch.empty(self.rows, self.cols)
-        lib.dequantize(self.matrix(), out)
-        return out
+        """The matrix in float32."""
+        if self.scales is None:
+            return self.values.float()
+        groups = self.cols // _GROUP
+        values, scales = self.values, self.scales[:, :groups, None].float()
+        if self.minima is None:
+            out = values.float().view(self.rows, groups, _GROUP) * scales
+        else:
+            halves = values.view(self.rows, groups, _GROUP // 2)
+            quants = torch.cat([halves & 15, halves >> 4], dim=-1).float()
+            out = quants * scales + self.minima[:, :groups, None].float()
+        return out.reshape(self.rows, self.cols)
 
 
 def pack(weight: torch.Tensor, form: WeightForm) -> PackedWeight:
@@ -242,6 +249,21 @@ def pack_model(
         setattr(model.get_submodule(parent), child, replacement)
     model.float()
     return True
+
+
+@torch.no_grad()
+def round_model(model: Any, form: WeightForm) -> None:
+    """Round a model's matrices to what a form can hold, in place: packing then loses nothing.
+
+    Args:
+        model: A model that is not packed.
+        form: The form.
+    """
+    done = set[int]()
+    for _, _, weight, wanted in _matrices(model, form):
+        if weight.data_ptr() not in done:
+            done.add(weight.data_ptr())
+            weight.copy_(pack(weight, wanted).unpack())
 
 
 def save_packed(model: Any, form: WeightForm, file: Path) -> None:
