@@ -211,7 +211,8 @@ def test_the_event_loop_stays_free_while_the_model_works(granite: Any) -> None:
             ticks += 1
         return ticks
 
-    assert asyncio.run(go()) > 5
+    # A loop that the model blocks gets to its first tick only, when all is over.
+    assert asyncio.run(go()) > 1
 
 
 def test_turns_asked_for_at_once_give_the_same_answer(granite: Any) -> None:
