@@ -19,8 +19,6 @@ __all__ = ["GracefulServer", "is_loopback", "serve"]
 
 _LAST_SECONDS = 2
 """For connections to close once the time for running requests is over."""
-_SWITCH_SECONDS = 0.0005
-"""After which a thread that computes in Python lets others go on."""
 
 
 def serve(
@@ -61,14 +59,7 @@ def serve(
             **uvicorn_options,
         },
     )
-    # The event loop shares the interpreter with the models' threads, and must not wait for its turn
-    # as long as Python lets it by default (5 ms), which is as long as a token takes.
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        GracefulServer(config, app.state.agentkit, on_started=on_started).run()
-    finally:
-        sys.setswitchinterval(before)
+    GracefulServer(config, app.state.agentkit, on_started=on_started).run()
 
 
 class GracefulServer(uvicorn.Server):
