@@ -71,9 +71,13 @@ class Connection:
 
 
 async def _chunks(reader: asyncio.StreamReader, begin: float) -> tuple[bytes, float]:
-    pieces, first = list[bytes](), 0.0
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        pieces.append((await reader.readexactly(size + 2))[:-2])
+    # Taken apart at the end: events, which have no carriage returns, do not end as the body does.
+    raw, first = bytearray(), 0.0
+    while not raw.endswith(b"0\r\n\r\n"):
+        raw += await reader.read(1 << 16)
         first = first or time.perf_counter() - begin
-    await reader.readexactly(2)
+    pieces, place = list[bytes](), 0
+    while size := int(raw[place : (end := raw.index(b"\r\n", place))], 16):
+        pieces.append(bytes(raw[end + 2 : end + 2 + size]))
+        place = end + 2 + size + 2
     return b"".join(pieces), first
