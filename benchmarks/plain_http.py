@@ -74,7 +74,10 @@ async def _chunks(reader: asyncio.StreamReader, begin: float) -> tuple[bytes, fl
     # Taken apart at the end: events, which have no carriage returns, do not end as the body does.
     raw, first = bytearray(), 0.0
     while not raw.endswith(b"0\r\n\r\n"):
-        raw += await reader.read(1 << 16)
+        more = await reader.read(1 << 16)
+        if not more:
+            raise ConnectionError("the server closed the connection within an answer")
+        raw += more
         first = first or time.perf_counter() - begin
     pieces, place = list[bytes](), 0
     while size := int(raw[place : (end := raw.index(b"\r\n", place))], 16):

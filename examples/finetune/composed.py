@@ -80,7 +80,7 @@ def _function(
 
 
 def _parameters(rng: random.Random) -> list[dict[str, Any]]:
-    """One to six parameters with different names and, mostly, at least one that is required."""
+    """One to six parameters with different names, at least one of them required."""
     words, chosen, names = load_words(), list[dict[str, Any]](), set[str]()
     for _ in range(rng.choice([1, 2, 2, 3, 3, 3, 4, 4, 5, 6])):
         flag = rng.random() < 0.18
@@ -166,16 +166,24 @@ def _series(parts: list[str]) -> str:
 
 
 def _phrase(parameter: dict[str, Any], rng: random.Random) -> str:
-    place, chance = "{" + parameter["name"] + "}", rng.random()
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", parameter["name"])
-    words = spaced.replace("_", " ").lower()
+    place, words, chance = "{" + parameter["name"] + "}", _words(parameter["name"]), rng.random()
     if chance < 0.08:
         return f"with {words} {place}"
     if chance < 0.14:
         return f"({words}: {place})"
     if chance < 0.18:
         return f", {words} {place},"
+    return _plain_phrase(parameter, rng)
+
+
+def _plain_phrase(parameter: dict[str, Any], rng: random.Random) -> str:
+    place, words = "{" + parameter["name"] + "}", _words(parameter["name"])
     return str(rng.choice(parameter["kind"]["say"])).replace("{n}", words).replace("{}", place)
+
+
+def _words(name: str) -> str:
+    """A parameter's name as one says it."""
+    return re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").lower()
 
 
 def _sentence(opening: str, thing: str, said: list[str], rng: random.Random) -> str:
@@ -217,11 +225,6 @@ def _outcomes(
         {"result": "{$words}", "made": {"words": words}, "answer": said},
         {"result": {"result": "{$words}"}, "made": {"words": words}, "answer": said},
     ]
-
-
-def _plain_phrase(parameter: dict[str, Any], rng: random.Random) -> str:
-    place, words = "{" + parameter["name"] + "}", parameter["name"].replace("_", " ").lower()
-    return str(rng.choice(parameter["kind"]["say"])).replace("{n}", words).replace("{}", place)
 
 
 def _name(verb: str, thing: str, rng: random.Random) -> str:
