@@ -84,8 +84,14 @@ class ToolCallParser:
         self._work()
         return self._take_events()
 
-    def close(self) -> list[ParsedEvent]:
-        """End the output, and return the rest. The parser cannot be used afterwards."""
+    def close(self, *, cut: bool = False) -> list[ParsedEvent]:
+        """End the output, and return the rest. The parser cannot be used afterwards.
+
+        Args:
+            cut: The output did not end by itself: most of ``<tool_call>`` at its end is no text.
+        """
+        if cut and self._block is None and len(self._tag) > len(TOOL_CALL_START) // 2:
+            self._tag = ""
         self._end_tag()
         while self._block is not None and self._block.is_waiting:
             self._rewind(self._block)

@@ -44,18 +44,18 @@ async def _compare(model: TransformersModel, url: str) -> list[Figure]:
     """By turns, each with prompts that are in the cache: what is timed is not the model's."""
     connections = {topic: Connection(url) for topic in TOPICS}
 
-    async def served(topic: str, tokens: int) -> float:
+    async def served(topic: str, tokens: int, *, asleep: bool = False) -> float:
         body = {
             "model": model.name,
             "messages": [{"role": "user", "content": f"Write of {topic}."}],
             "max_tokens": tokens,
             "stream": True,
         }
-        reply = await connections[topic].post("/v1/chat/completions", body)
+        reply = await connections[topic].post("/v1/chat/completions", body, asleep=asleep)
         assert reply.status == 200, reply
         return reply.first
 
-    async def direct(topic: str, tokens: int) -> float:
+    async def direct(topic: str, tokens: int, *, asleep: bool = False) -> float:
         request = ModelRequest(
             messages=[UserMessage(f"Write of {topic}.")],
             sampling=Sampling(max_tokens=tokens),
@@ -67,14 +67,16 @@ async def _compare(model: TransformersModel, url: str) -> list[Figure]:
 
     firsts: dict[str, list[float]] = {"served": [], "direct": []}
     wholes: dict[str, list[float]] = {"served": [], "direct": []}
-    ways: dict[str, Callable[[str, int], Awaitable[float]]]
+    ways: dict[str, Callable[..., Awaitable[float]]]
     ways = {"served": served, "direct": direct}
     for index in range(ROUNDS + 1):
         for name in sorted(ways, reverse=bool(index % 2)):
             # The first piece of a turn that is held back by a token comes with the second.
             first = [await ways[name]("tides", 3) for _ in range(8)]
             begin = time.perf_counter()
-            await asyncio.gather(*(ways[name](topic, TOKENS) for topic in TOPICS[:AT_ONCE]))
+            await asyncio.gather(
+                *(ways[name](topic, TOKENS, asleep=True) for topic in TOPICS[:AT_ONCE])
+            )
             if index:
                 firsts[name] += first
                 wholes[name].append(time.perf_counter() - begin)

@@ -175,6 +175,12 @@ def test_a_call_opened_too_late_to_be_finished_is_not_begun(engine: PlayedEngine
     assert "<tool_call>" not in response.text
 
 
+def test_a_tag_that_leads_nowhere_is_no_text(engine: PlayedEngine) -> None:
+    _, response = write(engine, "well ", "<tool", "_call", ">", sampling=Sampling(max_tokens=8))
+    assert (response.text.strip(), response.calls) == ("well", ())
+    assert response.finish_reason == "length"
+
+
 def test_characters_of_several_tokens_arrive_whole(engine: PlayedEngine) -> None:
     text = "é 日本語 🙂 done"
     events, response = write(engine, *text)

@@ -146,7 +146,8 @@ class Turn:
         finally:
             cache = sequence.settled()
             engine.caches.put(cache)
-        yield from map(self._with_account, self._output.finish())
+        cut = finish == "length" and self._may_call
+        yield from map(self._with_account, self._output.finish(cut=cut))
         yield ModelResponse(
             text=self._output.visible_text,
             calls=tuple(self._output.calls),
@@ -284,10 +285,11 @@ class Turn:
         # Naming a tool asks for one call of it.
         parallel = self._request.parallel_tool_calls and choice in ("auto", "required")
         with self._clock("grammar"):
-            constraint = self._engine.grammar.calls(
-                tools, parallel=parallel, lead=lead, spelt=spelt
-            )
-            self._call_tokens = len(constraint.shortest_end() or ())
+            compiler = self._engine.grammar
+            constraint = compiler.calls(tools, parallel=parallel, lead=lead, spelt=spelt)
+            # No way is found to a tag in other tokens than its own; a further call has those.
+            whole = compiler.calls(tools, parallel=parallel, lead=lead) if spelt else constraint
+            self._call_tokens = len(whole.shortest_end() or ())
         return constraint
 
     def _open_required_call(self) -> None:
@@ -355,6 +357,8 @@ class Turn:
     def _next_tokens(self, logits: torch.Tensor) -> list[int]:
         """Choose the next token; or several, where a call has to be brought to its end."""
         self._sampled += 1
+        if not self._output.token_ids:
+            logits = self._weighed(logits)
         if self._constraint is None:
             return [self._next_free_token(logits)]
         with self._clock("grammar"):
@@ -379,6 +383,15 @@ class Turn:
                     "allowed; a schema should not spell the model's special tokens"
                 )
         return [token]
+
+    def _weighed(self, logits: torch.Tensor) -> torch.Tensor:
+        """The logits of a turn's first token, which decides whether a tool is called."""
+        bias = self._engine.call_bias
+        if not bias or not self._may_call or self._request.tool_choice != "auto":
+            return logits
+        logits = logits.clone()
+        logits[self._engine.call_token] += bias
+        return logits
 
     def _leave(self) -> list[int]:
         """Take the way to the end that is in hand, as the chosen token leads to none."""
@@ -428,7 +441,9 @@ class Turn:
                 break
         else:
             return True  # No grammar can go on from here; parser and validation remain.
-        if self._call_tokens > self._room() + len(tokens):
+        with self._clock("grammar"):
+            left = len(constraint.shortest_end() or ())
+        if left > self._room() + len(tokens) - fitted:
             self._take_back()
             return False
         if fitted == len(tokens) - 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from agentkit.chat_format import ChatFormat, PromptFormat
+from agentkit.chat_format import TOOL_CALL_START, ChatFormat, PromptFormat
 from agentkit.engine.backend import Backend, DraftCost
 from agentkit.engine.choosing import pick_backend
 from agentkit.engine.grammar import GrammarCompiler
@@ -43,6 +43,8 @@ class InferenceEngine:
         prefill_chunk: Tokens read in one forward pass; between passes a turn can be cancelled.
         lookup: Whether turns guess what comes next from what they have read (see
             :mod:`agentkit.engine.lookup`).
+        call_bias: Added to the logit of the token that begins a call, where a turn begins and
+            the model may choose; what the model's folder says if not given.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class InferenceEngine:
         batch_bytes: int | None = None,
         prefill_chunk: int | None = None,
         lookup: bool = True,
+        call_bias: float | None = None,
     ) -> None:
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer
@@ -65,6 +68,7 @@ class InferenceEngine:
         self.prefill_chunk = prefill_chunk or (512 if self.device.type == "cpu" else 4096)
         self.batch_bytes = sys.maxsize if batch_bytes is None else batch_bytes
         self.lookup = lookup
+        self.call_bias = loaded.settings.call_bias if call_bias is None else call_bias
         self.prefixes: PrefixStore | None = None
         """Prompt beginnings on the disk, if they are kept."""
         self.stable_prefix = StablePrefix(self)
@@ -87,6 +91,11 @@ class InferenceEngine:
             for text in (self.chat_format.turn_end, self.chat_format.role_start):
                 ids.add(self.codec.token_id(text))
         return tuple(sorted(i for i in ids if i is not None))
+
+    @cached_property
+    def call_token(self) -> int:
+        """The token that a call begins with."""
+        return self.codec.encode_text(TOOL_CALL_START)[0]
 
     @cached_property
     def grammar(self) -> GrammarCompiler:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from agentkit.engine.native.model import is_supported
 from agentkit.engine.native.weights import WeightForm, load_packed, pack_model
 from agentkit.errors import ModelLoadError, UserError
 from agentkit.models.defaults import hub_is_offline
+from agentkit.models.settings import ModelSettings, read_settings
 
 __all__ = ["LoadedModel", "load_model", "packed_file", "pick_device", "pick_dtype"]
 
@@ -51,6 +52,8 @@ class LoadedModel:
     form: str = "float32"
     """How its weights are held: ``float32``, ``bfloat16``, ``float16``, ``int8``, ``int4``,
     ``fp8``."""
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    """What its folder says about how to run it."""
 
 
 def packed_file(form: WeightForm) -> str:
@@ -147,6 +150,7 @@ def load_model(
         compiled = pool.submit(library) if native else None
         as_stored = native and dtype not in (torch.float32, "float32")
         source, options = _source(str(name_or_path), revision)
+        settings = read_settings(Path(source))
         model, tokenizer = _read(name_or_path, source, options, "auto" if as_stored else computed)
         served = compiled is not None and compiled.result() is not None
         form = _pick_form(model, source, dtype) if as_stored and served else None
@@ -154,15 +158,16 @@ def load_model(
         file = Path(source) / packed_file(form)
         ready = load_packed(file) if file.is_file() else None
         pack_model(model, form, ready=ready)
-        return LoadedModel(model.eval(), tokenizer, target, torch.float32, form)
+        return LoadedModel(model.eval(), tokenizer, target, torch.float32, form, settings)
     model = model.to(device=target, dtype=computed).eval()
     if dtype in _QUANTISED:
         if expected_backend(target)[0] == "eager" and is_supported(model):
             quantize_model(model, cast(TorchForm, dtype))
-            return LoadedModel(model, tokenizer, target, computed, str(dtype))
+            return LoadedModel(model, tokenizer, target, computed, str(dtype), settings)
         reason = why_not() or f"nothing but transformers runs {type(model).__name__} here"
         _log.warning("dtype %s cannot be had, as %s; using %s", dtype, reason, computed)
-    return LoadedModel(model, tokenizer, target, computed, str(computed).removeprefix("torch."))
+    held = str(computed).removeprefix("torch.")
+    return LoadedModel(model, tokenizer, target, computed, held, settings)
 
 
 def _fastest(name: str | Path, revision: str | None, device: torch.device) -> str:

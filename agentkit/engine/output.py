@@ -64,14 +64,19 @@ class TurnOutput:
         held = self.free_text and not self.stopped
         yield from self._feed(self._held_from() if held else len(self._text))
 
-    def finish(self) -> Iterator[ModelEvent]:
-        """The turn is over: give out what was held back."""
+    def finish(self, *, cut: bool = False) -> Iterator[ModelEvent]:
+        """The turn is over: give out what was held back.
+
+        Args:
+            cut: It ran out of tokens, perhaps within the tag that begins a call, which then is
+                no text.
+        """
         if not self.stopped:
             whole = self._codec.decode(self.token_ids)
             if whole.startswith(self._text):
                 self._text = whole
         yield from self._feed(len(self._text))
-        yield from self._events(self._parser.close())
+        yield from self._events(self._parser.close(cut=cut))
 
     def begin_with(self, token_ids: Iterable[int]) -> None:
         """Take the beginning of the turn, which has been given out before."""

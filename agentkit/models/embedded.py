@@ -23,6 +23,7 @@ from pathlib import Path
 from agentkit.cache_dir import cache_dir
 from agentkit.errors import ModelLoadError
 from agentkit.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merge_adapter
+from agentkit.models.settings import SETTINGS_FILE
 
 __all__ = [
     "EMBEDDED_MODELS",
@@ -117,6 +118,7 @@ def _adapter_digest() -> str:
     """Changes with the adapter, so that what an older one was merged into is not used."""
     digest = hashlib.sha256((TOOLS_ADAPTER / ADAPTER_CONFIG).read_bytes())
     digest.update((TOOLS_ADAPTER / ADAPTER_WEIGHTS).read_bytes())
+    digest.update((TOOLS_ADAPTER / SETTINGS_FILE).read_bytes())
     return digest.hexdigest()[:8]
 
 
@@ -150,6 +152,7 @@ def _convert(name: str, gguf: Path, target: Path, progress: bool) -> None:
             form = "int8"
             merge_adapter(model, TOOLS_ADAPTER)
             round_model(model, form)
+            shutil.copy(TOOLS_ADAPTER / SETTINGS_FILE, target)
         model.save_pretrained(target)
         save_packed(model, form, target / packed_file(form))
         AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,9 @@ class TransformersModel:
             process need not read them again; ``cache_dir() / "prefixes"`` is a good place. Not
             kept if not given: the files are large, and show what the prompts were.
         prefix_bytes: What the files in that folder may occupy, in bytes.
+        call_bias: Added to the logit of the token that begins a tool call, where a turn begins
+            and ``tool_choice`` is ``auto``. Below zero the model calls less readily, above zero
+            more. If not given, what the model's folder says (``agentkit.json``), or nothing.
     """
 
     def __init__(
@@ -76,9 +80,12 @@ class TransformersModel:
         lookup: bool = True,
         prefix_dir: str | Path | None = None,
         prefix_bytes: int = DEFAULT_PREFIX_BYTES,
+        call_bias: float | None = None,
     ) -> None:
         if max_batch < 1:
             raise UserError(f"max_batch is {max_batch}; it must be at least 1")
+        if call_bias is not None and not math.isfinite(call_bias):
+            raise UserError(f"call_bias is {call_bias}; it must be a finite number, such as -2.0")
         self._source = str(name_or_path) if name_or_path is not None else default_model_name()
         self._options = {"device": device, "dtype": dtype, "revision": revision}
         self._chat_format = chat_format
@@ -88,6 +95,7 @@ class TransformersModel:
         self._lookup = lookup
         self._prefix_dir = prefix_dir
         self._prefix_bytes = prefix_bytes
+        self._call_bias = call_bias
         self._engine: InferenceEngine | None = None
         self._scheduler: Scheduler | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="agentkit-model")
@@ -110,6 +118,7 @@ class TransformersModel:
         lookup: bool = True,
         prefix_dir: str | Path | None = None,
         prefix_bytes: int = DEFAULT_PREFIX_BYTES,
+        call_bias: float | None = None,
     ) -> TransformersModel:
         """Wrap a transformers model and its fast tokenizer that are in memory already.
 
@@ -126,6 +135,7 @@ class TransformersModel:
             lookup=lookup,
             prefix_dir=prefix_dir,
             prefix_bytes=prefix_bytes,
+            call_bias=call_bias,
         )
         parameter = next(model.parameters())
         form = str(parameter.dtype).removeprefix("torch.")
@@ -282,6 +292,7 @@ class TransformersModel:
             cache_bytes=self._cache_bytes,
             batch_bytes=self._batch_bytes or free_memory(loaded.device) // 2,
             lookup=self._lookup,
+            call_bias=self._call_bias,
         )
         if self._prefix_dir is not None:
             engine.keep_prefixes(self._prefix_dir, max_bytes=self._prefix_bytes)

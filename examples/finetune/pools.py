@@ -122,6 +122,14 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
+def _date_as(form: str) -> Callable[[random.Random], Any]:
+    def draw(rng: random.Random) -> Any:
+        iso, said = _date(rng)
+        return [datetime.date.fromisoformat(iso).strftime(form), said]
+
+    return draw
+
+
 def _time(rng: random.Random) -> Any:
     hour, minute = rng.randint(6, 22), rng.choice([0, 0, 15, 30, 30, 45])
     twelve = (
@@ -192,6 +200,80 @@ def _year(rng: random.Random) -> Any:
     return rng.randint(1850, 2025)
 
 
+def _coined(rng: random.Random) -> str:
+    """A name that nobody has heard, which can only be copied."""
+    starts = _split("Bel|Cor|Dra|El|Fen|Gal|Har|Is|Jor|Kel|Lor|Mar|Nor|Or|Pel|Quin|Ros|Sel|Tor|Ul")
+    middles = _split("a|an|ar|e|el|en|i|in|ir|o|on|or|u|ven|dal|ti")
+    ends = _split("by|dale|ford|ham|ka|lan|mar|nia|ra|ric|ros|sk|ta|ton|va|ville|wick|x|za")
+    return rng.choice(starts) + rng.choice(middles) + rng.choice(ends)
+
+
+def _venue(rng: random.Random) -> Any:
+    kind = rng.choice(_split("Hotel|Museum|Gallery|Park|Theatre|Hall|Institute|Bridge|Tower|Café"))
+    name = _coined(rng)
+    return rng.choice([f"{kind} {name}", f"{name} {kind}", f"The {name} {kind}"])
+
+
+def _work(rng: random.Random) -> Any:
+    """A title of a book, song, film or painting."""
+    adjectives = _split("Silent|Golden|Broken|Last|Hidden|Crimson|Distant|Little|Endless|Wild")
+    nouns = _split("River|Garden|Winter|Letters|Mountain|Promise|Mirror|Voyage|Shadow|Orchard|Song")
+    return rng.choice(
+        [
+            f"The {rng.choice(adjectives)} {rng.choice(nouns)}",
+            f"{rng.choice(nouns)} of {_coined(rng)}",
+            f"A {rng.choice(nouns)} in {rng.choice(MONTHS)}",
+            f"{rng.choice(adjectives)} {rng.choice(nouns)}s",
+        ]
+    )
+
+
+def _district(rng: random.Random) -> Any:
+    return f"{_coined(rng)}, {rng.choice(CITIES)}"
+
+
+def _days(rng: random.Random) -> Any:
+    """A number of days, as one says them."""
+    return rng.choice(
+        [
+            [1, "one day", "a day"], [2, "two days"], [3, "three days"], [5, "five days"],
+            [7, "a week", "one week", "7 days"], [10, "ten days"], [14, "two weeks", "a fortnight"],
+            [21, "three weeks"], [28, "four weeks"], [30, "a month", "30 days"], [60, "two months"],
+            [90, "three months", "90 days"], [365, "a year", "one year"],
+        ]
+    )  # fmt: skip
+
+
+def _minutes(rng: random.Random) -> Any:
+    """A number of minutes, as one says them."""
+    return rng.choice(
+        [
+            [15, "a quarter of an hour", "15 minutes"], [20, "20 minutes"], [30, "half an hour"],
+            [45, "45 minutes"], [60, "an hour", "one hour"], [90, "an hour and a half"],
+            [120, "two hours", "2 hours"], [180, "three hours", "3 hours"], [240, "four hours"],
+            [300, "5 hours"], [75, "an hour and 15 minutes"],
+        ]
+    )  # fmt: skip
+
+
+def _metres(rng: random.Random) -> Any:
+    """A distance in metres, said in kilometres or metres."""
+    metres = rng.choice([rng.randint(1, 60) * 1000, rng.randint(1, 90) * 100])
+    if metres % 500 == 0:
+        return [metres, f"{metres / 1000:g} km", f"{metres / 1000:g} kilometers"]
+    return [metres, f"{metres} m", f"{metres} meters"]
+
+
+def _large(rng: random.Random) -> Any:
+    """A large number, said in millions, thousands or digits."""
+    if rng.random() < 0.6:
+        number = rng.choice([rng.randint(1, 400), rng.randint(2, 90) / 2, rng.randint(11, 99) / 10])
+        value = round(number * 1_000_000)
+        return [value, f"{number:g} million", f"{value:,}", f"{value}"]
+    value = rng.randint(2, 900) * 1000
+    return [value, f"{value // 1000} thousand", f"{value:,}", f"{value}"]
+
+
 def _code(rng: random.Random) -> Any:
     letters = "".join(rng.choices("ABCDEFGHKLMNPRSTX", k=2))
     return f"{letters}{rng.randint(100, 99999)}"
@@ -229,5 +311,17 @@ POOLS: dict[str, Pool] = {
     "amount": _amount,
     "year": _year,
     "code": _code,
+    "date_mdy": _date_as("%m-%d-%Y"),
+    "date_mdy_slash": _date_as("%m/%d/%Y"),
+    "date_dmy": _date_as("%d/%m/%Y"),
+    "date_ymd_slash": _date_as("%Y/%m/%d"),
+    "coined": _coined,
+    "venue": _venue,
+    "work": _work,
+    "district": _district,
+    "days_said": _days,
+    "minutes_said": _minutes,
+    "metres_said": _metres,
+    "large": _large,
 }
 """The pools by name: `@city`, `@person`, …"""

@@ -18,6 +18,11 @@ from typing import Any
 
 from finetune.pools import POOLS
 
+_NUMBERS = [
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+]
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -50,8 +55,7 @@ def fill(slot: Any, rng: random.Random) -> Filled:
         if "int" in slot:
             low, high, *step = slot["int"]
             number = rng.randrange(low, high + 1, *(step or [1]))
-            said = f"{number:,}" if number >= 10_000 and rng.random() < 0.4 else str(number)
-            return Filled(number, said)
+            return Filled(number, _spoken(number, rng))
         if "float" in slot:
             low, high, decimals = slot["float"]
             value = round(rng.uniform(low, high), decimals)
@@ -59,6 +63,17 @@ def fill(slot: Any, rng: random.Random) -> Filled:
         if "list" in slot:
             return _several(slot, rng)
     raise ValueError(f"not a slot: {slot!r}; see the top of slots.py for the forms")
+
+
+def _spoken(number: int, rng: random.Random) -> str:
+    """`1200000` as `1200000`, `1,200,000` or `1.2 million`; now and then `3` as `three`."""
+    if number >= 1_000_000 and number % 10_000 == 0 and rng.random() < 0.5:
+        return f"{number / 1_000_000:g} million"
+    if number >= 10_000 and rng.random() < 0.4:
+        return f"{number:,}"
+    if 2 <= number < len(_NUMBERS) and rng.random() < 0.15:
+        return _NUMBERS[number]
+    return str(number)
 
 
 def _choice(choice: Any, rng: random.Random) -> Filled:

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
 
 from agentkit.chat_format import ChatFormat
 from agentkit.engine.tokenization import TokenCodec
+from agentkit.models.adapter import ADAPTER_WEIGHTS
 from finetune.base_model import load_base
 from finetune.conversations import groups
 from finetune.fused_lora import fuse
@@ -59,6 +61,8 @@ class Recipe:
     """How much the first token of a turn counts: it decides whether a tool is called."""
     seed: int = 0
     """Of weights and data."""
+    start: str = ""
+    """An adapter of the same shape to go on from; new matrices if not given."""
     checkpointing: bool = False
     """Forget activations and compute them again: less memory, a third more time."""
 
@@ -196,6 +200,8 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int, fl
             task_type="CAUSAL_LM", target_modules=_linear_layers(base, recipe.first_layer),
         )  # fmt: skip
         model = get_peft_model(base, config)
+        if recipe.start:
+            _begin_with(model, Path(recipe.start))
     trained = [p for p in model.parameters() if p.requires_grad]
     for weight in trained:
         weight.data = weight.data.float()
@@ -208,6 +214,21 @@ def _prepare(recipe: Recipe, base: Any, output: Path) -> tuple[Any, Any, int, fl
     saved = torch.load(state, weights_only=True)
     optimizer.load_state_dict(saved["optimizer"])
     return model, optimizer, saved["step"], saved["seconds"]
+
+
+def _begin_with(model: Any, adapter: Path) -> None:
+    """Take over the matrices of an adapter.
+
+    Raises:
+        SystemExit: It is of another shape.
+    """
+    weights = load_file(adapter / ADAPTER_WEIGHTS)
+    try:
+        left = set_peft_model_state_dict(model, weights)
+    except RuntimeError as error:
+        raise SystemExit(f"{adapter} does not fit the recipe: {error}") from error
+    if left.unexpected_keys:
+        raise SystemExit(f"{adapter} has layers that the recipe has not: {left.unexpected_keys}")
 
 
 def _linear_layers(base: Any, first: int) -> list[str]:
