@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from agentkit.chat_format import TOOL_CALL_START
-from agentkit.engine.closing import CLOSING_MARGIN, CallClosing
-from agentkit.engine.grammar import number_runs_away
 from agentkit.engine.lookup import PromptLookup
 from agentkit.engine.output import TurnOutput
 from agentkit.engine.sampling import Sampler
 from agentkit.engine.sequence import Read, TokenScorer, TurnSequence
 from agentkit.engine.stopwatch import Stopwatch
-from agentkit.errors import ContextLengthError, ModelError, UserError
+from agentkit.engine.turn_grammar import TurnGrammar
+from agentkit.errors import ContextLengthError
 from agentkit.models.base import (
     CallParsed,
     FinishReason,
@@ -31,7 +30,6 @@ from agentkit.prompt import Prompt, PromptPart
 
 if TYPE_CHECKING:
     from agentkit.engine.engine import InferenceEngine
-    from agentkit.engine.grammar import CallConstraint
 
 __all__ = ["Turn"]
 
@@ -66,7 +64,6 @@ class Turn:
         self._cancelled = cancelled or threading.Event()
         self._sampler = Sampler(request.sampling, engine.device)
         self._output = TurnOutput(engine.codec, stop=request.sampling.stop)
-        self._constraint: CallConstraint | None = None
         self._may_call = bool(request.tools) and request.tool_choice != "none"
         # A turn that may not call does not; and results are written by tools, not by the model.
         self._forbidden = [
@@ -74,11 +71,10 @@ class Turn:
             *([_TOOL_RESPONSE] if request.tools else []),
         ]
         self._max_tokens = request.sampling.max_tokens
-        self._call_tokens = 0  # what the shortest call takes
-        self._closing = CallClosing()
         self._sampled = self._forced = self._reused = 0
         self._stable = 0  # tokens of the prompt that other conversations have as well
         self._clock = Stopwatch()
+        self._grammar = TurnGrammar(engine, request, self._output, self._clock)
         wanted = request.sampling.logprobs
         self._scorer = None if wanted is None else TokenScorer(engine.codec, top=wanted)
         self.prompt_ids: list[int] = []
@@ -222,13 +218,13 @@ class Turn:
     ) -> Generator[ModelEvent | Read, torch.Tensor, FinishReason]:
         required = self._request.tool_choice not in ("auto", "none")
         if self._request.response_schema is not None and not required:
-            self._open_answer(self._request.response_schema)
-        elif self._request.constrain and not self._among_calls() and required:
-            self._open_required_call()
+            self._grammar.require_answer(self._request.response_schema, self._max_tokens)
+        elif self._request.constrain and not self._resumes_calls() and required:
+            self._grammar.require_call(self._max_tokens)
         phase = "prefill"
         while True:
             yield from self._take_forced()
-            if self._calls_are_over():
+            if self._grammar.is_over(self._room()):
                 return "stop"
             if self._room() <= 0:
                 return "length"
@@ -237,30 +233,27 @@ class Turn:
             if phase == "prefill" and sequence.croppable:
                 self._engine.stable_prefix.save(sequence, self.prompt_ids[: self._stable])
             phase = "decode"
-            before = self._forced
-            tokens = self._next_tokens(logits)
+            tokens, forced = self._next_tokens(logits)
             if tokens[0] in self._engine.eos_ids:
                 return "stop"
-            yield from self._accept(tokens, forced=self._forced > before)
+            yield from self._accept(tokens, forced=forced)
             if self._output.stopped:
                 return "stop_string"
-            if (
-                self._constraint is None
-                and self._may_call
-                and self._request.constrain
-                and not self._watch_for_call()
-            ):
-                return "length"
+            if self._may_call and self._request.constrain and not self._grammar.at_work:
+                goes_on, take_back = self._grammar.watch_for_call(self._room())
+                if take_back:
+                    self._output.take_back()
+                    self._sequence.take_back()
+                if not goes_on:
+                    return "length"
 
     def _room(self) -> int:
         """Tokens that may still be written."""
         return self._max_tokens - len(self._output.token_ids)
 
-    def _calls_are_over(self) -> bool:
-        """Whether no further call may come, or none would fit."""
-        if self._constraint is None or not self._constraint.may_end:
-            return False
-        return self._constraint.finished or self._room() < self._call_tokens + CLOSING_MARGIN
+    def _resumes_calls(self) -> bool:
+        given = self._request.prefill is not None and self._may_call
+        return given and self._grammar.resume_calls()
 
     def _fit_context(self, prompt_tokens: int) -> None:
         engine = self._engine
@@ -279,110 +272,22 @@ class Turn:
             )
         self._max_tokens = min(self._max_tokens, room)
 
-    def _start_calls(self, *, lead: str = "", spelt: bool = False) -> CallConstraint:
-        choice = self._request.tool_choice
-        tools = [t for t in self._request.tools if choice in ("auto", "required", t.name)]
-        # Naming a tool asks for one call of it.
-        parallel = self._request.parallel_tool_calls and choice in ("auto", "required")
-        with self._clock("grammar"):
-            compiler = self._engine.grammar
-            constraint = compiler.calls(tools, parallel=parallel, lead=lead, spelt=spelt)
-            # No way is found to a tag in other tokens than its own; a further call has those.
-            whole = compiler.calls(tools, parallel=parallel, lead=lead) if spelt else constraint
-            self._call_tokens = len(whole.shortest_end() or ())
-        return constraint
-
-    def _open_required_call(self) -> None:
-        self._constraint = self._start_calls()
-        self._output.free_text = False
-        if self._call_tokens > self._max_tokens:
-            raise UserError(
-                f"max_tokens is {self._max_tokens}, but the shortest call of the tools takes "
-                f"{self._call_tokens} tokens; raise Sampling.max_tokens"
-            )
-
-    def _open_answer(self, schema: Mapping[str, Any]) -> None:
-        """The whole turn is under a grammar: an answer of the schema's form, or calls."""
-        tools = self._request.tools if self._may_call else ()
-        compiler = self._engine.grammar
-        with self._clock("grammar"):
-            shortest = compiler.answer(schema).shortest_end()
-            constraint = compiler.answer(
-                schema, tools=tools, parallel=self._request.parallel_tool_calls
-            )
-            given = self._output.token_ids
-            if constraint.advance(given) < len(given):
-                raise UserError("the turn's given beginning is not of the response_schema's form")
-            self._call_tokens = len(shortest or ())
-        self._constraint = constraint
-        self._output.free_text = False
-        self._output.json_answer = True
-        if self._call_tokens > self._max_tokens:
-            raise UserError(
-                f"max_tokens is {self._max_tokens}, but the shortest answer of the schema's form "
-                f"takes {self._call_tokens} tokens; raise Sampling.max_tokens"
-            )
-
-    def _among_calls(self) -> bool:
-        """Whether the turn's given beginning has calls; the grammar is then brought there."""
-        if self._request.prefill is None or not self._may_call:
-            return False
-        opened = self._output.opened_call(anywhere=True)
-        if opened is None:
-            return False
-        lead, tokens = opened
-        for spelt in (False, True):
-            constraint = self._start_calls(lead=lead, spelt=spelt)
-            if constraint.advance(tokens) == len(tokens):
-                self._constraint = constraint
-                self._output.free_text = False
-                break
-        return True
-
     def _take_forced(self) -> Iterator[ModelEvent]:
         """Append the tokens that the grammar leaves no choice about, without sampling."""
-        for more in (lambda constraint: constraint.forced(), self._closing_tokens):
-            if self._constraint is None or self._constraint.finished:
-                return
-            with self._clock("grammar"):
-                tokens = more(self._constraint)
-            self._forced += len(tokens)
-            self._closing.took_forced(len(tokens))
-            yield from self._accept(tokens, forced=True)
+        for tokens in (self._grammar.forced, lambda: self._grammar.closing(self._room())):
+            yield from self._accept(tokens(), forced=True)
 
-    def _closing_tokens(self, constraint: CallConstraint) -> list[int]:
-        written = len(self._output.token_ids)
-        return self._closing.due(constraint, written=written, room=self._room())
-
-    def _next_tokens(self, logits: torch.Tensor) -> list[int]:
-        """Choose the next token; or several, where a call has to be brought to its end."""
-        self._sampled += 1
+    def _next_tokens(self, logits: torch.Tensor) -> tuple[list[int], bool]:
+        """Choose the next token, or several; and whether the grammar forced them."""
         if not self._output.token_ids:
             logits = self._weighed(logits)
-        if self._constraint is None:
-            return [self._next_free_token(logits)]
-        with self._clock("grammar"):
-            allowed = self._constraint.allowed(logits.device)
-        seen = self._output.token_ids
-        token = self._sampler(logits, seen=seen, allowed=allowed)
-        while token not in self._engine.eos_ids and number_runs_away(
-            self._output.with_token(token)
-        ):
-            allowed[token] = False
-            if not allowed.any():
-                break
-            token = self._sampler(logits, seen=seen, allowed=allowed)
-        if token in self._engine.eos_ids:
-            return [token]
-        with self._clock("grammar"):
-            if not self._closing.allows(self._constraint, token, room=self._room()):
-                return self._leave()
-            if not self._constraint.advance([token]):
-                raise ModelError(
-                    f"the grammar refuses {self._engine.codec.decode([token])!r}, which it "
-                    "allowed; a schema should not spell the model's special tokens"
-                )
-        return [token]
+        forced = False
+        if self._grammar.at_work:
+            tokens, forced = self._grammar.choose(logits, self._sampler, self._room())
+        else:
+            tokens = [self._next_free_token(logits)]
+        self._sampled += not forced
+        return tokens, forced
 
     def _weighed(self, logits: torch.Tensor) -> torch.Tensor:
         """The logits of a turn's first token, which decides whether a tool is called."""
@@ -392,17 +297,6 @@ class Turn:
         logits = logits.clone()
         logits[self._engine.call_token] += bias
         return logits
-
-    def _leave(self) -> list[int]:
-        """Take the way to the end that is in hand, as the chosen token leads to none."""
-        assert self._constraint is not None
-        way_out = self._closing.way_out
-        if not way_out:
-            return [self._engine.eos_ids[0]]
-        self._sampled -= 1
-        self._forced += len(way_out)
-        self._constraint.advance(way_out)
-        return way_out
 
     def _next_free_token(self, logits: torch.Tensor) -> int:
         seen = self._output.token_ids
@@ -415,44 +309,10 @@ class Turn:
             token = self._sampler(logits, seen=seen, allowed=allowed)
         return token
 
-    def _accept(self, tokens: list[int], *, forced: bool) -> Iterator[ModelEvent]:
+    def _accept(self, tokens: Sequence[int], *, forced: bool) -> Iterator[ModelEvent]:
+        if not tokens:
+            return
         self._sequence.append(tokens, forced=forced)
+        self._forced += len(tokens) * forced
         for token in tokens:
             yield from map(self._with_account, self._output.push(token))
-
-    def _watch_for_call(self) -> bool:
-        """Hand over to the grammar once the model has opened a call.
-
-        The tag's last token may reach beyond it. What reaches beyond is kept if the grammar
-        can go on from there; otherwise that token, which no forward pass has seen yet, is
-        taken back and the grammar completes the tag.
-
-        Returns:
-            False if a call was opened that cannot be finished within the token limit.
-        """
-        opened = self._output.opened_call()
-        if opened is None:
-            return True
-        lead, tokens = opened
-        for spelt in (False, True):
-            constraint = self._start_calls(lead=lead, spelt=spelt)
-            fitted = constraint.advance(tokens)
-            if fitted >= len(tokens) - 1:
-                break
-        else:
-            return True  # No grammar can go on from here; parser and validation remain.
-        with self._clock("grammar"):
-            left = len(constraint.shortest_end() or ())
-        if left > self._room() + len(tokens) - fitted:
-            self._take_back()
-            return False
-        if fitted == len(tokens) - 1:
-            self._take_back()
-        self._constraint = constraint
-        self._output.free_text = False
-        return True
-
-    def _take_back(self) -> None:
-        """The last token was not meant."""
-        self._output.take_back()
-        self._sequence.take_back()
