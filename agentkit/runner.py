@@ -11,18 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from agentkit.approvals import Approval
-from agentkit.errors import (
-    AgentkitError,
-    InvalidToolCallError,
-    LimitExceededError,
-    ModelError,
-    RunError,
-)
+from agentkit.errors import AgentkitError, ModelError, RunError
 from agentkit.events import AnswerChecked, Event, Retrieval, Retry, StepFinished, ToolsSelected
 from agentkit.grounding import GroundedAnswer, unchecked
-from agentkit.limits import Limits
+from agentkit.limit_watch import LimitReached, LimitWatch
 from agentkit.messages import Message, SystemMessage
-from agentkit.models.base import Model, ModelRequest, Sampling, Usage
+from agentkit.models.base import Model, ModelRequest
 from agentkit.redaction import Redactor
 from agentkit.result import RetrievalRecord, RunResult, StepRecord, StopReason
 from agentkit.resuming import PendingCalls
@@ -39,14 +33,6 @@ if TYPE_CHECKING:
     from agentkit.tracing.spans import RunSpan
 
 __all__ = ["Run", "RunSettings"]
-
-
-class _LimitReached(Exception):
-    """A limit ends the run. Not for callers: they get a result or a LimitExceededError."""
-
-    def __init__(self, limit: StopReason, message: str) -> None:
-        super().__init__(message)
-        self.limit: StopReason = limit
 
 
 class Run:
@@ -91,7 +77,7 @@ class Run:
         self.conversation = ""
         """The conversation that it belongs to, for traces."""
         self._current: Step | None = None
-        self._failures = 0
+        self._watch = LimitWatch(settings.limits)
         self._begin = 0.0
         self._earlier_seconds = 0.0
         self._answers: Mapping[str, Approval] | None = None
@@ -135,9 +121,7 @@ class Run:
         run._answers = answers
         if paused.tools:
             run._definitions = [d for d in run._definitions if d.name in paused.tools]
-        for step in paused.steps[:-1]:
-            failed = any(call.status != "ok" for call in step.calls)
-            run._failures = run._failures + 1 if failed else 0
+        run._watch.recall(paused.steps[:-1])
         return run
 
     async def execute(self, emit: Callable[[Event], None]) -> RunResult:
@@ -195,7 +179,7 @@ class Run:
             failure = error
         if isinstance(failure, TimeoutError) and deadline.expired():
             message = f"the run did not finish within {limits.max_seconds:g} s"
-            result = self._stop(_LimitReached("max_seconds", message))
+            result = self._stop(LimitReached("max_seconds", message))
             check = self._settings.grounding
             if check is None or not result.output:
                 return result
@@ -240,10 +224,11 @@ class Run:
                         return self._finish(step)
                     if any(call.status in ("ok", "denied") for call in step.calls):
                         choice = "none" if choice == "none" else "auto"
-                    self._count_failures(step, emit)
-                self._check_limits()
+                    if (reason := self._watch.count(step)) is not None:
+                        emit(Retry(reason, self._watch.failures))
+                self._watch.check(self._steps)
                 step = await self._step(choice, services)
-        except _LimitReached as reached:
+        except LimitReached as reached:
             if self._settings.limits.on_exceeded == "answer" and reached.limit in (
                 "max_steps",
                 "max_retries",
@@ -338,7 +323,7 @@ class Run:
             parallel_tool_calls=self._settings.parallel_tool_calls,
             constrain=self._settings.constrain,
             response_schema=self._settings.response_schema,
-            sampling=self._sampling(),
+            sampling=self._watch.sampling(self._settings.sampling, self._steps),
         )
         self._current = Step(
             self._model,
@@ -371,67 +356,18 @@ class Run:
         start = 1 if isinstance(self._messages[0], SystemMessage) else 0
         return (*self._messages[:start], *self._examples, *self._messages[start:])
 
-    def _sampling(self) -> Sampling:
-        """The sampling rules, held to the tokens that the run has left."""
-        sampling, limit = self._settings.sampling, self._settings.limits.max_tokens
-        if limit is None:
-            return sampling
-        left = max(1, limit - self._spent())
-        return dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, left))
-
-    def _spent(self) -> int:
-        usage = sum((step.usage for step in self._steps), Usage())
-        return usage.prefilled_tokens + usage.generated_tokens
-
-    def _check_limits(self) -> None:
-        limits = self._settings.limits
-        if len(self._steps) >= limits.max_steps:
-            raise _LimitReached(
-                "max_steps", f"the run took {len(self._steps)} steps and has no answer yet"
-            )
-        if limits.max_tokens is not None and self._spent() >= limits.max_tokens:
-            raise _LimitReached(
-                "max_tokens", f"the run read and wrote {self._spent()} tokens and has no answer yet"
-            )
-
-    def _count_failures(self, step: StepRecord, emit: Callable[[Event], None]) -> None:
-        limits = self._settings.limits
-        refused = [call for call in step.calls if call.status == "refused"]
-        if refused and limits.on_exceeded == "raise":
-            name = refused[0].call.name
-            raise _LimitReached(
-                "max_calls_per_tool",
-                f"the model called {name} more than {limits.calls_allowed(name)} times",
-            )
-        failed = [call for call in step.calls if call.status != "ok"]
-        if not failed:
-            self._failures = 0
-            return
-        self._failures += 1
-        reason = "\n".join(call.observation for call in failed)
-        if self._failures > limits.max_retries:
-            raise _LimitReached(
-                "max_retries", f"calls failed in {self._failures} steps in a row; last: {reason}"
-            )
-        emit(Retry(reason, self._failures))
-
     def _finish(self, step: StepRecord) -> RunResult:
         return self._result(step.text, "length" if step.finish_reason == "length" else "answer")
 
-    def _stop(self, reached: _LimitReached) -> RunResult:
+    def _stop(self, reached: LimitReached) -> RunResult:
         """End at a limit, with the text so far or an exception, as the limits say."""
         text = self._current.partial_text if self._current is not None else ""
         self._keep_cut_off_step()
         text = text or next((s.text for s in reversed(self._steps) if s.text), "")
         result = self._result(text, reached.limit)
-        limits: Limits = self._settings.limits
-        if limits.on_exceeded == "answer":
+        if self._settings.limits.on_exceeded == "answer":
             return result
-        if reached.limit == "max_retries":
-            raise InvalidToolCallError(f"{reached} (Limits.max_retries)", result=result)
-        raise LimitExceededError(
-            f"{reached} (Limits.{reached.limit})", limit=reached.limit, result=result
-        )
+        raise reached.as_error(result)
 
     def _result(self, output: str, reason: StopReason) -> RunResult:
         selected = len(self._definitions) < len(self._settings.tools.names)
