@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 pytest.importorskip("peft", reason="the finetune extra is not installed")
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from agentkit.chat_format import GRANITE
 from agentkit.engine.tokenization import TokenCodec
 from agentkit.errors import ModelLoadError
-from agentkit.models.adapter import ADAPTER_CONFIG, merge_adapter
+from agentkit.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merge_adapter
 from finetune import train as training
+from finetune.calibrate import best, decisions, requests
 from finetune.composed import compose_domain, composed_names
 from finetune.conversations import Group, Mix, groups
 from finetune.corpus import is_held_out, load_domains, mistakes
@@ -39,7 +41,7 @@ from support import granite_model
 def test_the_data_is_as_large_and_as_sound_as_it_says() -> None:
     domains = load_domains()
     functions = [f for domain in domains for f in domain["functions"]]
-    assert (len(domains), len(functions)) == (125, 1235)
+    assert (len(domains), len(functions)) == (168, 1613)
     assert len({f["name"] for f in functions}) == len(functions)
     assert [m for domain in domains for m in mistakes(domain, tries=2)] == []
 
@@ -241,6 +243,38 @@ def test_training_goes_on_where_it_stopped_and_merges_as_peft_does(
     changed = {n for n, w in ours.state_dict().items() if not torch.equal(w, before[n])}
     assert changed
     assert all("layers.0." not in name for name in changed)
+
+
+def test_training_goes_on_from_an_adapter(base: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": str(base), "packs": 1, "first_layer": 1}
+    options |= {"steps": 1, "max_tokens": 1500}
+    train(Recipe(rank=4, learning_rate=0.02, **options), tmp_path / "first")
+    start = {"start": str(tmp_path / "first"), "learning_rate": 1e-12}
+    train(Recipe(rank=4, **start, **options), tmp_path / "second")
+    first, second = (load_file(tmp_path / n / ADAPTER_WEIGHTS) for n in ("first", "second"))
+    assert any(weight.abs().max() > 0 for name, weight in first.items() if "lora_B" in name)
+    for name, weight in second.items():
+        torch.testing.assert_close(weight, first[name])
+    with pytest.raises(SystemExit, match="does not fit the recipe"):
+        train(Recipe(rank=8, **start, **options), tmp_path / "third")
+
+
+def test_calibration_asks_for_each_held_out_tool_and_beside_it() -> None:
+    asked = list(requests(each=2))
+    held_out = {f["name"] for d in load_domains("held_out") for f in d["functions"]}
+    assert {tool.name for tool, _, _ in asked} == held_out
+    assert 0.4 < sum(for_it for _, _, for_it in asked) / len(asked) < 0.6
+    assert asked == list(requests(each=2))
+
+
+def test_the_bias_is_the_smallest_that_is_right_most_often() -> None:
+    leads = [(5.0, True)] * 8 + [(0.9, True)] * 2 + [(0.6, False)] * 5 + [(-1.0, False)] * 5
+    found = decisions(leads)
+    assert [(d.called, d.refrained) for d in found[:5]] == [
+        (1.0, 0.5), (1.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.8, 1.0)
+    ]  # fmt: skip
+    assert best(found).call_bias == -0.75
+    assert best(decisions([(3.0, True), (-3.0, False)])).call_bias == 0
 
 
 def test_adapters_that_do_not_fit_are_refused(base: Path, tmp_path: Path) -> None:

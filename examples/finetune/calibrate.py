@@ -1,6 +1,6 @@
 """How readily a model calls tools, and by how much to hold it back.
 
-    python -m finetune.calibrate MODEL --write
+    python -m finetune.calibrate MODEL --write FOLDER
 
 Trained on turns of which most are calls, a small model calls too readily. By how much is one
 number, the log-odds of its first token, and so is the remedy: ``call_bias`` in the model's
@@ -96,7 +96,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description="Calibrate the decision to call.")
     options.add_argument("model", help="a folder, `embedded`, or a hub id")
     options.add_argument("--each", type=int, default=4, help="requests of each kind, for each tool")
-    options.add_argument("--write", action="store_true", help=f"{SETTINGS_FILE} in the folder")
+    options.add_argument("--write", type=Path, help=f"folder for {SETTINGS_FILE}")
     given = options.parse_args()
     model = TransformersModel(given.model, call_bias=0.0)
     leads = [
@@ -109,7 +109,7 @@ def main() -> None:
     chosen: dict[str, Any] = {"call_bias": best(found).call_bias}
     print(f"{len(leads)} requests; best: {json.dumps(chosen)}")
     if given.write:
-        (Path(given.model) / SETTINGS_FILE).write_text(json.dumps(chosen) + "\n", "utf-8")
+        (given.write / SETTINGS_FILE).write_text(json.dumps(chosen) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
