@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from typing import TypeAlias
 
 from agentkit.models.base import ModelEvent, ModelRequest
 
-__all__ = ["Job"]
+__all__ = ["Job", "hand_over"]
+
+Item: TypeAlias = "Sequence[ModelEvent] | BaseException | None"
+"""Events; or the end, with what went wrong."""
 
 
 class Job:
@@ -30,16 +34,17 @@ class Job:
         self.done: Future[None] = Future()
         """The model's thread has nothing more to do with it."""
         self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[Sequence[ModelEvent] | BaseException | None] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Item] = asyncio.Queue()
+        self._events: list[ModelEvent] = []  # not handed over yet
 
     def deliver(self, events: Sequence[ModelEvent]) -> None:
-        """Hand events over; in the model's thread."""
-        if events:
-            self._put(events)
+        """Set events aside for :func:`hand_over`; in the model's thread."""
+        self._events += events
 
     def finish(self, error: BaseException | None = None) -> None:
-        """There is nothing more to come; in the model's thread."""
-        self._put(error)
+        """Hand over what there is, and that nothing more is to come; in the model's thread."""
+        hand_over([self])
+        self._put([(self, error)])
         self.done.set_result(None)
 
     async def arrived(self) -> Sequence[ModelEvent] | None:
@@ -53,9 +58,31 @@ class Job:
             raise arrived
         return arrived
 
-    def _put(self, item: Sequence[ModelEvent] | BaseException | None) -> None:
+    def _put(self, items: Sequence[tuple[Job, Item]]) -> None:
+        """Put items of jobs of this one's loop into their queues."""
         try:
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+            self._loop.call_soon_threadsafe(_arrive, items)
         except RuntimeError:
             # The loop was closed under the caller. There is nobody to tell.
-            self.cancelled.set()
+            for job, _ in items:
+                job.cancelled.set()
+
+
+def hand_over(jobs: Iterable[Job]) -> None:
+    """Hand over the events that were delivered to jobs; in the model's thread.
+
+    All at once, as each event loop is then woken once. It takes the interpreter from the model's
+    thread, so that the best moment is just before a forward pass, which does without it.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Item]]] = {}
+    for job in jobs:
+        if job._events:
+            by_loop.setdefault(job._loop, []).append((job, job._events))
+            job._events = []
+    for items in by_loop.values():
+        items[0][0]._put(items)
+
+
+def _arrive(items: Sequence[tuple[Job, Item]]) -> None:
+    for job, item in items:
+        job._arrived.put_nowait(item)

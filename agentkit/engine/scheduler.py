@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentkit.engine.decoding import Turn
+from agentkit.engine.job import Job, hand_over
 from agentkit.engine.kv_cache import common_prefix
 from agentkit.engine.rows import forward_rows
 from agentkit.engine.sequence import Read
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from agentkit.engine.backend import Row
     from agentkit.engine.engine import InferenceEngine
-    from agentkit.engine.job import Job
     from agentkit.models.base import ModelEvent
 
 __all__ = ["Scheduler"]
@@ -68,6 +68,7 @@ class Scheduler:
         passes = self._plan()
         self._engine.rows = max(1, len(passes))
         rows = [row for _, row in passes]
+        hand_over(work.job for work in self._working)
         for (work, row), outcome in zip(
             passes, forward_rows(self._engine.backend, rows), strict=True
         ):

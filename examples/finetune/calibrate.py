@@ -71,9 +71,9 @@ def lead_of_a_call(model: TransformersModel, tool: ToolDefinition, text: str) ->
     engine = model.engine
     prompt = engine.chat_format.render([UserMessage(text)], tools=[tool])
     _, logits = engine.prefill(engine.codec.encode(prompt))
-    call = float(logits[engine.call_token])
-    logits[engine.call_token] = -float("inf")
-    return call - float(logits.max())
+    others = logits.clone()
+    others[engine.call_token] = -float("inf")
+    return float(logits[engine.call_token] - others.max())
 
 
 def decisions(leads: Sequence[tuple[float, bool]]) -> list[Decided]:
