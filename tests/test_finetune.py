@@ -19,12 +19,21 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from agentkit import (
+    ModelRequest,
+    ModelResponse,
+    Sampling,
+    ToolDefinition,
+    TransformersModel,
+    UserMessage,
+)
 from agentkit.chat_format import GRANITE
+from agentkit.engine.decoding import Turn
 from agentkit.engine.tokenization import TokenCodec
 from agentkit.errors import ModelLoadError
 from agentkit.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merge_adapter
 from finetune import train as training
-from finetune.calibrate import best, decisions, requests
+from finetune.calibrate import best, decisions, lead_of_a_call, requests
 from finetune.composed import compose_domain, composed_names
 from finetune.conversations import Group, Mix, groups
 from finetune.corpus import is_held_out, load_domains, mistakes
@@ -265,6 +274,21 @@ def test_calibration_asks_for_each_held_out_tool_and_beside_it() -> None:
     assert {tool.name for tool, _, _ in asked} == held_out
     assert 0.4 < sum(for_it for _, _, for_it in asked) / len(asked) < 0.6
     assert asked == list(requests(each=2))
+
+
+def test_the_lead_of_a_call_decides_whether_one_is_begun(base: Path) -> None:
+    model = TransformersModel(base)
+    tool = ToolDefinition(name="now")
+    lead = lead_of_a_call(model, tool, "hello")
+    for bias in (-lead - 0.1, -lead + 0.1):
+        model.engine.call_bias = bias
+        request = ModelRequest(
+            messages=[UserMessage("hello")], tools=[tool], sampling=Sampling(max_tokens=60)
+        )
+        *_, response = Turn(model.engine, request).run()
+        assert isinstance(response, ModelResponse)
+        assert bool(response.calls) == (lead + bias > 0)
+    model.close()
 
 
 def test_the_bias_is_the_smallest_that_is_right_most_often() -> None:

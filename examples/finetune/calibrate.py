@@ -40,7 +40,7 @@ class Decided:
         return self.called + self.refrained - 1
 
 
-def requests(each: int = 4, *, seed: int = 0) -> Iterator[tuple[ToolDefinition, str, bool]]:
+def requests(each: int = 2, *, seed: int = 0) -> Iterator[tuple[ToolDefinition, str, bool]]:
     """Questions to a held-out tool, and whether they are for it.
 
     Args:
@@ -95,7 +95,7 @@ def main() -> None:
     """Measure, print, and write the bias into the model's folder if asked to."""
     options = argparse.ArgumentParser(description="Calibrate the decision to call.")
     options.add_argument("model", help="a folder, `embedded`, or a hub id")
-    options.add_argument("--each", type=int, default=4, help="requests of each kind, for each tool")
+    options.add_argument("--each", type=int, default=2, help="requests of each kind, for each tool")
     options.add_argument("--write", type=Path, help=f"folder for {SETTINGS_FILE}")
     given = options.parse_args()
     model = TransformersModel(given.model, call_bias=0.0)
