@@ -33,6 +33,7 @@ from agentkit.engine.tokenization import TokenCodec
 from agentkit.errors import ModelLoadError
 from agentkit.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, merge_adapter
 from finetune import train as training
+from finetune.average import average
 from finetune.calibrate import best, decisions, lead_of_a_call, requests
 from finetune.composed import compose_domain, composed_names
 from finetune.conversations import Group, Mix, groups
@@ -266,6 +267,12 @@ def test_training_goes_on_from_an_adapter(base: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(weight, first[name])
     with pytest.raises(SystemExit, match="does not fit the recipe"):
         train(Recipe(rank=8, **start, **options), tmp_path / "third")
+    average(tmp_path / "first", tmp_path / "second", tmp_path / "mean", share=0.25)
+    for name, weight in load_file(tmp_path / "mean" / ADAPTER_WEIGHTS).items():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * second[name])
+    train(Recipe(rank=8, **options), tmp_path / "wider")
+    with pytest.raises(SystemExit, match="different shapes"):
+        average(tmp_path / "first", tmp_path / "wider", tmp_path / "mean")
 
 
 def test_calibration_asks_for_each_held_out_tool_and_beside_it() -> None:
