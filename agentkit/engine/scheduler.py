@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentkit.engine.decoding import Turn
+from agentkit.engine.heap import trim_heap
 from agentkit.engine.job import Job, hand_over
 from agentkit.engine.kv_cache import common_prefix
 from agentkit.engine.rows import forward_rows
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _WORTH_WAITING = 64
 """Shared prompt tokens from which on a turn waits for another to read them."""
+_TIDY_AFTER = 64
+"""Turns after which the memory that they have left is given back."""
 _PREPARED_AT_ONCE = 4
 """Prompts encoded between two passes, lest a crowd of new requests hold up those at work."""
 
@@ -50,6 +53,7 @@ class Scheduler:
         self._waiting: deque[_Work] = deque()
         self._working: list[_Work] = []
         self._passes = 0
+        self._begun = 0  # turns, since free memory was last given back
 
     @property
     def busy(self) -> bool:
@@ -58,6 +62,7 @@ class Scheduler:
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Take in new requests."""
+        self._begun += len(jobs)
         self._waiting += [_Work(job) for job in jobs]
 
     def step(self) -> None:
@@ -77,6 +82,12 @@ class Scheduler:
             else:
                 self._take_in(work, row, outcome)
         self._working = [work for work in self._working if not work.finished]
+
+    def tidy(self) -> None:
+        """There is nothing to do: the time for what must not hold up a turn."""
+        if self._begun >= _TIDY_AFTER:
+            self._begun = 0
+            trim_heap()
 
     def stop(self, error: BaseException) -> None:
         """Give everything up, and tell those who wait."""

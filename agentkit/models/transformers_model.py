@@ -253,6 +253,8 @@ class TransformersModel:
         self._scheduler.add(arrived)
         try:
             self._scheduler.step()
+            if not self._scheduler.busy:
+                self._scheduler.tidy()
         except BaseException as error:  # A mistake of ours; those who wait must hear of it.
             self._scheduler.stop(error)
 
