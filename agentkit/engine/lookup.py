@@ -21,9 +21,9 @@ _CANDIDATES = 8
 _LONGEST_MATCH = 32
 _LONGEST_DRAFT = 16
 _FIRST_DRAFT = 4
-_STAKE = 1.2
+_STAKE = 1.0
 """What may be lost before anything is won, in passes."""
-_ALLOWANCE = 0.02
+_ALLOWANCE = 0.015
 """What may be lost at each pass on trying whether guessing pays by now, in passes."""
 _MOST_CREDIT = 2.0
 
@@ -109,7 +109,7 @@ class SuffixIndex:
 class PromptLookup:
     """Proposes drafts, and spends no more on them than they bring in.
 
-    What drafts cost and save is kept as a credit, in passes: it begins at little more than one,
+    What drafts cost and save is kept as a credit, in passes: it begins at one,
     and each pass adds a little. So the loss is bounded whatever the text, and a text that quotes
     soon pays for long drafts. Nothing here looks at a clock: the same turn drafts the same again.
 
