@@ -69,13 +69,13 @@ async def _compare(url: str) -> list[Figure]:
 
     added, kept = list[float](), list[float]()
     for index in range(ROUNDS + 1):
-        first, second = (served, direct) if index % 2 else (direct, served)
+        order = (served, direct) if index % 2 else (direct, served)
         for _ in range(8):
             # The first piece of a turn that is held back by a token comes with the second.
-            one, other = (await first(["tides"], 3))[0], (await second(["tides"], 3))[0]
-            added.append(one - other if first is served else other - one)
-        (_, one), (_, other) = [await way(TOPICS[:AT_ONCE], TOKENS) for way in (first, second)]
-        kept.append(other / one if first is served else one / other)
+            took = {way: (await way(["tides"], 3))[0] for way in order}
+            added.append(took[served] - took[direct])
+        took = {way: (await way(TOPICS[:AT_ONCE], TOKENS))[1] for way in order}
+        kept.append(took[direct] / took[served])
         if not index:  # what is made once is made here
             added, kept = [], []
     for connection in connections.values():
@@ -231,9 +231,7 @@ def _serve(kind: str) -> None:
     if kind == "embedded":
         # The model without training writes on until it is stopped.
         model = TransformersModel("embedded-base", lookup=False)
-    options = ServerOptions(
-        max_running=RUNNING, max_queued=QUEUED, served_names=("embedded", "waiting")
-    )
+    options = ServerOptions(max_running=RUNNING, max_queued=QUEUED, served_names=(kind,))
     app = create_app(model, options=options)
     app.router.routes.append(Route("/direct", _direct, methods=["POST"]))
     serve(app, port=0, log_level="error", on_started=lambda url: print(url, flush=True))

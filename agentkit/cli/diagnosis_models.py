@@ -77,40 +77,29 @@ def _default_model(name: str) -> Finding:
 
     title = "default model"
     data: dict[str, Any] = {"model": name}
+
+    def missing(detail: str, fix: str) -> Finding:
+        return Finding(name=title, status="missing", detail=detail, fix=fix, needed=True, data=data)
+
     if name in EMBEDDED_MODELS:
         embedded = _embedded_model()
         if embedded.status == "ok":
             return Finding(name=title, status="ok", detail="the embedded model", data=data)
-        return Finding(
-            name=title,
-            status="missing",
-            detail=f"the embedded model, but: {embedded.detail}",
-            fix=embedded.fix,
-            needed=True,
-            data=data,
-        )
+        return missing(f"the embedded model, but: {embedded.detail}", embedded.fix)
     path = Path(name).expanduser()
     if name.endswith(".gguf") and path.is_file():
         return Finding(name=title, status="ok", detail=name, data=data)
     if (path / "config.json").is_file() or cached_granite(name) is not None:
         return Finding(name=title, status="ok", detail=name, data=data)
     if names_a_path(name):
-        return Finding(
-            name=title,
-            status="missing",
-            detail=f"{MODEL_VARIABLE} names {name}, where there is no model",
-            fix=f"export {MODEL_VARIABLE}=embedded",
-            needed=True,
-            data=data,
+        return missing(
+            f"{MODEL_VARIABLE} names {name}, where there is no model",
+            f"export {MODEL_VARIABLE}=embedded",
         )
     if hub_is_offline():
-        return Finding(
-            name=title,
-            status="missing",
-            detail=f"{name} is not cached, and HF_HUB_OFFLINE forbids to download it",
-            fix=f"HF_HUB_OFFLINE=0 hf download {name}",
-            needed=True,
-            data=data,
+        return missing(
+            f"{name} is not cached, and HF_HUB_OFFLINE forbids to download it",
+            f"HF_HUB_OFFLINE=0 hf download {name}",
         )
     detail = f"{name}, to be downloaded on first use"
     return Finding(

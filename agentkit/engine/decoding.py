@@ -281,11 +281,10 @@ class Turn:
         """Choose the next token, or several; and whether the grammar forced them."""
         if not self._output.token_ids:
             logits = self._weighed(logits)
-        forced = False
-        if self._grammar.at_work:
-            tokens, forced = self._grammar.choose(logits, self._sampler, self._room())
-        else:
-            tokens = [self._next_free_token(logits)]
+        if not self._grammar.at_work:
+            self._sampled += 1
+            return [self._next_free_token(logits)], False
+        tokens, forced = self._grammar.choose(logits, self._sampler, self._room())
         self._sampled += not forced
         return tokens, forced
 

@@ -43,8 +43,8 @@ class Job:
 
     def finish(self, error: BaseException | None = None) -> None:
         """Hand over what there is, and that nothing more is to come; in the model's thread."""
-        hand_over([self])
-        self._put([(self, error)])
+        left, self._events = self._events, []
+        self._put([*([(self, left)] if left else []), (self, error)])
         self.done.set_result(None)
 
     async def arrived(self) -> Sequence[ModelEvent] | None:

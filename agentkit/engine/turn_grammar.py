@@ -142,10 +142,12 @@ class TurnGrammar:
                 break
         else:
             return True, False  # No grammar can go on from here; parser and validation remain.
-        with self._clock("grammar"):
-            left = len(constraint.shortest_end() or ())
-        if left > room + len(tokens) - fitted:
-            return False, True
+        free = room + len(tokens) - fitted
+        if self._shortest > free:  # else the rest of the call, which is less, fits as well
+            with self._clock("grammar"):
+                left = len(constraint.shortest_end() or ())
+            if left > free:
+                return False, True
         self._take_over(constraint)
         return True, fitted == len(tokens) - 1
 

@@ -116,9 +116,9 @@ def prepare_embedded_model(name: str = "embedded", *, progress: bool | None = No
 @functools.cache
 def _adapter_digest() -> str:
     """Changes with the adapter, so that what an older one was merged into is not used."""
-    digest = hashlib.sha256((TOOLS_ADAPTER / ADAPTER_CONFIG).read_bytes())
-    digest.update((TOOLS_ADAPTER / ADAPTER_WEIGHTS).read_bytes())
-    digest.update((TOOLS_ADAPTER / SETTINGS_FILE).read_bytes())
+    digest = hashlib.sha256()
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS_FILE):
+        digest.update((TOOLS_ADAPTER / name).read_bytes())
     return digest.hexdigest()[:8]
 
 

@@ -16,10 +16,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from agentkit import ToolDefinition, TransformersModel, UserMessage
-from agentkit.models.settings import SETTINGS_FILE
+from agentkit.models.settings import SETTINGS_FILE, ModelSettings
 from finetune.corpus import ask, is_held_out, load_domains
 
 
@@ -106,7 +105,7 @@ def main() -> None:
     found = decisions(leads)
     for one in found:
         print(json.dumps({**asdict(one), "informed": round(one.informed, 3)}))
-    chosen: dict[str, Any] = {"call_bias": best(found).call_bias}
+    chosen = asdict(ModelSettings(call_bias=best(found).call_bias))
     print(f"{len(leads)} requests; best: {json.dumps(chosen)}")
     if given.write:
         (given.write / SETTINGS_FILE).write_text(json.dumps(chosen) + "\n", "utf-8")
