@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import jsonschema
@@ -99,6 +100,16 @@ def test_every_call_is_valid_for_a_tool_that_is_shown_in_its_order(seed: int) ->
                 jsonschema.validate(arguments, schema)
                 order = [name for name in schema["properties"] if name in arguments]
                 assert list(arguments) == order
+
+
+def test_fuller_requests_name_more_arguments() -> None:
+    def arguments(fullest: float) -> float:
+        made = groups(60, mix=Mix(fullest=fullest, composed=0, documents=0))
+        messages = [m for group in made for branch in group.branches for m in branch]
+        calls = [call for m in messages for call in m.get("tool_calls", ())]
+        return mean(len(json.loads(call["function"]["arguments"])) for call in calls)
+
+    assert arguments(1.0) > arguments(0.0) + 0.1
 
 
 def test_held_out_functions_are_not_trained_on(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from agentkit.engine.backend import Row
 from agentkit.engine.choosing import pick_backend
 from agentkit.engine.kv_cache import KVCache
 from agentkit.engine.native.backend import NativeBackend
-from agentkit.engine.native.library import Q4_1, Q8_0, library
+from agentkit.engine.native.library import Q4_1, Q4_1_X16, Q8_0, Q8_0_X16, library
 from agentkit.engine.native.weights import (
+    PackedEmbedding,
     PackedLinear,
     WeightForm,
     _computes_bfloat16,
@@ -101,6 +102,54 @@ def test_linear_layers(form: WeightForm, rows: int, cols: int) -> None:
         torch.testing.assert_close(layer(x), expected, atol=atol, rtol=1e-2)
 
 
+needs_interleaving = pytest.mark.skipif(
+    library() is None or not library().can_interleave(32, 32),  # type: ignore[union-attr]
+    reason="needs AVX-512 with VNNI",
+)
+
+
+@needs_interleaving
+@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize(("rows", "cols"), [(32, 32), (64, 96), (96, 576), (192, 1536)])
+def test_rows_side_by_side_are_the_same_weights(form: WeightForm, rows: int, cols: int) -> None:
+    torch.manual_seed(4)
+    packed, lib = pack(torch.randn(rows, cols), form), library()
+    assert lib is not None
+    kind, unpacked = packed.kind, packed.unpack()
+    packed.interleave(lib)
+    assert packed.kind != kind
+    assert torch.equal(packed.unpack(), unpacked)
+    half = torch.empty(rows // 2, cols)
+    lib.dequantize(packed.matrix(rows // 2), half)
+    assert torch.equal(half, unpacked[rows // 2 :])
+    ids = torch.randint(0, rows, (3, 5))
+    assert torch.equal(PackedEmbedding(packed, lib)(ids), unpacked[ids])
+    with pytest.raises(IndexError, match=f"{rows} of {rows}"):
+        PackedEmbedding(packed, lib)(torch.tensor([rows]))
+    layer, x = PackedLinear(packed, torch.randn(rows), lib), torch.randn(300, cols)
+    x[:, 3] *= 40
+    products = layer(x)
+    # Sixteen bits for each group of activations, of which one is large.
+    exact = functional.linear(x.double(), unpacked.double(), layer.bias.double())
+    assert float((products - exact).abs().max()) < 3e-4 * float(exact.abs().max())
+    for count in (1, 2, 3, 4, 7, 8, 9, 63, 64, 65, 129):
+        assert torch.equal(layer(x[:count]), products[:count])
+
+
+@needs_interleaving
+def test_a_prompt_read_at_once_leaves_what_its_tokens_leave_one_by_one() -> None:
+    model = small_model("llama")
+    pack_model(model, "int4")
+    backend, tokens = native(model), random_ids(150)
+    at_once, one_by_one = KVCache(model.config), KVCache(model.config)
+    wanted = backend.forward([Row(at_once, tokens, keep=100)])[0]
+    logits = [backend.forward([Row(one_by_one, [token])])[0][0] for token in tokens]
+    assert torch.equal(wanted, torch.stack(logits[-100:]))
+    for layer, other in zip(at_once.state.layers, one_by_one.state.layers, strict=True):
+        assert torch.equal(layer.keys, other.keys)
+        assert torch.equal(layer.values, other.values)
+
+
 @pytest.mark.parametrize(
     ("form", "step"), [("bfloat16", 2**-7), ("int8", 1 / 127), ("int4", 1 / 7)]
 )
@@ -141,13 +190,18 @@ def test_layers_of_odd_width_stay_in_bfloat16() -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(("name", "kind"), [("embedded", Q8_0), ("embedded-base", Q4_1)])
-def test_an_embedded_model_in_few_bits_is_the_embedded_model(name: str, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("embedded", (Q8_0, Q8_0_X16)), ("embedded-base", (Q4_1, Q4_1_X16))],
+)
+def test_an_embedded_model_in_few_bits_is_the_embedded_model(
+    name: str, kinds: tuple[int, int]
+) -> None:
     packed = TransformersModel(name).load()
     plain = TransformersModel(name, dtype="float32").load()
     try:
         weights = packed.engine.model.model.layers[9].mlp.up_proj
-        assert weights.packed.kind == kind
+        assert weights.packed.kind in kinds
         unpacked = weights.packed.unpack()
         assert torch.equal(unpacked, plain.engine.model.model.layers[9].mlp.up_proj.weight)
     finally:

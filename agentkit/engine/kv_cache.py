@@ -74,6 +74,11 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         if self._storage[0].shape[-2] < length:
             self._grow(self._storage, length)
 
+    def begin(self, heads: int, head_dim: int) -> None:
+        """Make storage for a sequence of which nothing was read, in float32 on the CPU."""
+        empty = torch.empty(1, heads, 0, head_dim)
+        self._grow((empty, empty), 1)
+
     def extend(self, length: int) -> None:
         """Count tokens up to ``length`` as held: they were written into the storage."""
         self._length = length

@@ -128,7 +128,8 @@ def _request(
 ) -> dict[str, Any]:
     said, fixed = list[str](), dict[str, Any]()
     for parameter in parameters:
-        if not parameter["required"] and rng.random() < 0.4:
+        # Where optional arguments are mostly left out, a model leaves out those that are asked for.
+        if not parameter["required"] and rng.random() < 0.15:
             continue
         if parameter["slot"] is None:
             value = rng.random() < 0.7

@@ -59,6 +59,8 @@ class Mix:
     """Conversations that go on to the answer."""
     follow_up: float = 0.5
     """Of these, the ones that go on to a second request."""
+    fullest: float = 0.7
+    """Requests for one call that are the fullest of three: those that name the most arguments."""
     documents: float = 0.25
     """Groups about documents rather than tools."""
 
@@ -141,7 +143,13 @@ class _Maker:
         if function.get("unclear") and self.rng.random() < 0.08:
             item = self.rng.choice(function["unclear"])
             return _said(item["ask"], item["reply"])
-        asked = self._ask(function, self.rng.choice(function["requests"]))
+        requests = function["requests"]
+        if self.rng.random() < self.mix.fullest:
+            # Authored requests name a third of the optional arguments; a model that has read those
+            # alone leaves them out where they are asked for.
+            requests = self.rng.sample(requests, min(3, len(requests)))
+            requests = [max(requests, key=_named)]
+        asked = self._ask(function, self.rng.choice(requests))
         return self._conversation(function, names, asked)
 
     def _parallel(self, functions: list[dict[str, Any]], names: dict[str, str]) -> list[Message]:
@@ -250,6 +258,13 @@ def in_order(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
                 in_order(value, kind) if nested and "properties" in kind else plain(value)
             )
     return ordered
+
+
+def _named(template: Any) -> int:
+    """How many arguments a request names, in its words or beside them."""
+    if isinstance(template, str):
+        return template.count("{")
+    return str(template["text"]).count("{") + len(template.get("set", {}))
 
 
 def _reworded(asked: Asked, rng: random.Random) -> Asked:

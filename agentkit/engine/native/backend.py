@@ -10,21 +10,30 @@ import torch
 
 from agentkit.engine.backend import Backend, DraftCost, Row
 from agentkit.engine.kv_cache import KVCache
-from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Batch, Library
+from agentkit.engine.native.library import (
+    BF16,
+    F32,
+    Q4_1,
+    Q4_1_X16,
+    Q8_0,
+    Q8_0_X16,
+    Batch,
+    Library,
+)
 from agentkit.engine.native.model import NativeModel
 
 __all__ = ["NativeBackend"]
 
 # What each token more adds to a pass that reads one, as measured with SmolLM2-135M on two cores:
 # the less there is to fetch of the weights, the more the arithmetic counts.
-_TOKEN_COST = {F32: 0.06, BF16: 0.22, Q8_0: 0.3, Q4_1: 0.42}
+_TOKEN_COST = {F32: 0.06, BF16: 0.22, Q8_0: 0.3, Q4_1: 0.42, Q8_0_X16: 0.12, Q4_1_X16: 0.25}
 
 
 class NativeBackend:
     """Reads a few tokens of many sequences in one native call.
 
-    Beginnings and long stretches of prompts go to another backend, whose matrix products are
-    faster for many tokens.
+    Where the weights' rows are side by side, that is so for prompts as well. Otherwise beginnings
+    and long stretches of them go to another backend, whose matrix products are then faster.
 
     Args:
         native: The model.
@@ -42,7 +51,9 @@ class NativeBackend:
         self._native, self._library, self._prefill = native, lib, prefill
         self._most = min(most, lib.max_tokens)
         self._scratch = torch.empty(0)
-        self.draft_cost = DraftCost(0.0, _TOKEN_COST[native.struct.layer[0].gate.kind])
+        kind = native.struct.layer[0].gate.kind
+        self.draft_cost = DraftCost(0.0, _TOKEN_COST[kind])
+        self._reads_prompts = kind in (Q8_0_X16, Q4_1_X16) and not any(native.recurrent)
 
     @property
     def identity(self) -> str:
@@ -66,8 +77,11 @@ class NativeBackend:
 
         for i, row in enumerate(rows):
             count = len(row.token_ids)
-            if count > self._most or not row.cache.token_ids or not _is_native(row.cache):
+            if not self._is_native(row):
                 results[i] = self._prefill.forward([row])[0]
+                continue
+            if count > self._library.max_tokens:
+                results[i] = self._in_pieces(row)
                 continue
             if tokens + count > self._library.max_tokens:
                 flush()
@@ -75,6 +89,31 @@ class NativeBackend:
             tokens += count
         flush()
         return [result for result in results if result is not None]
+
+    def _is_native(self, row: Row) -> bool:
+        """Whether a row is read natively: its cache is of that kind, and it is faster so."""
+        layers = row.cache.state.layers
+        if not row.cache.token_ids and self._reads_prompts:
+            for layer in layers:
+                if layer.storage is None:
+                    layer.begin(self._native.struct.kv_heads, self._native.head_dim)
+        elif not row.cache.token_ids or not (
+            self._reads_prompts or len(row.token_ids) <= self._most
+        ):
+            return False
+        return all(_is_float32(layer) for layer in layers)
+
+    def _in_pieces(self, row: Row) -> torch.Tensor:
+        """A row that is too long for one call."""
+        size, left = self._library.max_tokens, len(row.token_ids)
+        logits = []
+        for begin in range(0, left, size):
+            piece = row.token_ids[begin : begin + size]
+            wanted = row.keep - (left - begin - len(piece))
+            (part,) = self._step([Row(row.cache, piece, max(1, min(wanted, len(piece))))])
+            if wanted > 0:
+                logits.append(part)
+        return torch.cat(logits)
 
     def _step(self, rows: list[Row]) -> list[torch.Tensor]:
         try:
@@ -156,11 +195,6 @@ class NativeBackend:
             conv.append(0)
             state.append(0)
         return capacity
-
-
-def _is_native(cache: KVCache) -> bool:
-    """Whether the cache's tensors are of the kind that the library reads."""
-    return all(_is_float32(layer) for layer in cache.state.layers)
 
 
 def _is_float32(layer: Any) -> bool:

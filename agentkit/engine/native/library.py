@@ -11,11 +11,24 @@ import torch
 
 from agentkit.engine.native.compiling import compiled_library
 
-__all__ = ["BF16", "F32", "Q4_1", "Q8_0", "Batch", "Layer", "Library", "Matrix", "Model", "library"]
+__all__ = [
+    "BF16",
+    "F32",
+    "Q4_1",
+    "Q4_1_X16",
+    "Q8_0",
+    "Q8_0_X16",
+    "Batch",
+    "Layer",
+    "Library",
+    "Matrix",
+    "Model",
+    "library",
+]
 
 _log = logging.getLogger(__name__)
 
-F32, BF16, Q8_0, Q4_1 = range(4)
+F32, BF16, Q8_0, Q4_1, Q8_0_X16, Q4_1_X16 = range(6)
 
 _i32, _i64, _f32, _p = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -88,6 +101,15 @@ class Library:
         self._linear_floats: Any = handle.agentkit_linear_floats
         self._linear_floats.argtypes = (ctypes.POINTER(Matrix), _i32)
         self._linear_floats.restype = _i64
+        self._read_rows: Any = handle.agentkit_read_rows
+        self._read_rows.argtypes = (ctypes.POINTER(Matrix), _p, _i32, _p)
+        self._read_rows.restype = None
+        self._can_interleave: Any = handle.agentkit_can_interleave
+        self._can_interleave.argtypes = (_i32, _i32)
+        self._can_interleave.restype = _i32
+        self._interleave: Any = handle.agentkit_interleave
+        self._interleave.argtypes = (ctypes.POINTER(Matrix), _p, _p, _p, _i32)
+        self._interleave.restype = None
         self._linear: Any = handle.agentkit_linear
         self._linear.argtypes = (ctypes.POINTER(Matrix), _p, _i32, _p, _p, _i32)
         self._linear.restype = None
@@ -97,7 +119,7 @@ class Library:
                 raise OSError(f"{mirror.__name__} is laid out otherwise by this compiler")
 
     def linear(self, matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
-        """``x @ matrix.T``, for at most :attr:`max_tokens` rows of float32."""
+        """``x @ matrix.T`` for float32."""
         x = x.contiguous()
         out = torch.empty((*x.shape[:-1], matrix.rows))
         rows = x.numel() // matrix.cols
@@ -115,6 +137,46 @@ class Library:
     def dequantize(self, matrix: Matrix, out: torch.Tensor) -> None:
         """Write the matrix into ``out``, float32 of shape (rows, columns)."""
         self._dequantize(ctypes.byref(matrix), out.data_ptr(), torch.get_num_threads())
+
+    def read_rows(self, matrix: Matrix, ids: torch.Tensor) -> torch.Tensor:
+        """Rows of the matrix as float32, shape (ids, columns).
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        ids = ids.to(torch.int64).contiguous()
+        if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < matrix.rows):
+            raise IndexError(f"rows {int(ids.min())} to {int(ids.max())} of {matrix.rows}")
+        out = torch.empty(len(ids), matrix.cols)
+        self._read_rows(ctypes.byref(matrix), ids.data_ptr(), len(ids), out.data_ptr())
+        return out
+
+    def can_interleave(self, rows: int, cols: int) -> bool:
+        """Whether a quantised matrix of this shape is faster with its rows side by side."""
+        return bool(self._can_interleave(rows, cols))
+
+    def interleave(
+        self,
+        matrix: Matrix,
+        values: torch.Tensor,
+        scales: torch.Tensor,
+        minima: torch.Tensor | None,
+    ) -> None:
+        """Write a matrix with its rows side by side into tensors of its own sizes.
+
+        Args:
+            matrix: In the plain layout, but of the kind that it is to get.
+            values: For its values.
+            scales: For its scales.
+            minima: For its minima, if it has them.
+        """
+        self._interleave(
+            ctypes.byref(matrix),
+            values.data_ptr(),
+            scales.data_ptr(),
+            None if minima is None else minima.data_ptr(),
+            torch.get_num_threads(),
+        )
 
 
 @cache

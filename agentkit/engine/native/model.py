@@ -89,6 +89,7 @@ class NativeModel:
             _check(config.mamba_d_state % 8 == 0, "an odd Mamba state")
         _check(self.head_dim % 8 == 0, "an odd head size")
         _check(config.hidden_size % 8 == 0, "an odd hidden size")
+        _check(layers[0].gate.rows % 8 == 0, "an odd MLP width")
         self._positions = 0
 
     def reach(self, positions: int) -> None:

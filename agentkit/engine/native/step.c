@@ -8,6 +8,7 @@
  * results are compared in tests/test_native.py.
  */
 #include "kernels.h"
+#include "attention.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -20,8 +21,6 @@ static int omp_get_thread_num(void) { return 0; }
 /* Rows of weights in one stripe for each thread: memory is fetched ahead along a stripe. */
 #define STRIPES PRAGMA(omp for schedule(static))
 #define STRIPES_NOWAIT PRAGMA(omp for schedule(static) nowait)
-
-#define MAX_TOKENS 64 /* in one call */
 
 /* Mirrored by native.library.Layer. */
 typedef struct {
@@ -83,7 +82,7 @@ static int64_t lay_out(const Model *m, int64_t longest, int threads, float *base
     int64_t sizes[] = {n * m->hidden, n * s->wide, n * s->sums_stride, n * m->heads * m->head_dim,
                        n * m->kv_heads * m->head_dim, n * m->kv_heads * m->head_dim, n * s->wide,
                        m->m_heads ? n * s->proj_width : 0, m->m_heads ? n * s->conv_width : 0,
-                       threads * (longest + 16), n * s->sums_stride, n * s->wide / 2,
+                       threads * score_floats(longest), n * s->sums_stride, n * s->wide / 2,
                        n * s->wide / 2};
     for (int i = 0; i < 13; i++) {
         *parts[i] = base + at;
@@ -110,56 +109,11 @@ int32_t agentkit_size_of(int32_t what) {
 
 static void rms_norm(const float *x, const float *weight, int n, float eps, float *out) {
     v8f squares = splat(0);
-    for (int c = 0; c < n; c += 8) squares += *(const v8f *)(x + c) * *(const v8f *)(x + c);
+    for (int c = 0; c < n; c += 8)
+        squares = fma8(*(const v8f *)(x + c), *(const v8f *)(x + c), squares);
     float scale = 1.0f / sqrtf(sum8(squares) / n + eps);
     for (int c = 0; c < n; c += 8)
         *(v8f *)(out + c) = *(const v8f *)(weight + c) * (*(const v8f *)(x + c) * splat(scale));
-}
-
-INLINE void weigh(const float *values, const float *weights, int64_t length, int dim, int width,
-                  float *out) {
-    v8f sums[8];
-    for (int i = 0; i < width; i++) sums[i] = splat(0);
-    for (int64_t t = 0; t < length; t++) {
-        v8f w = splat(weights[t]);
-        for (int i = 0; i < width; i++) sums[i] += w * *(const v8f *)(values + t * dim + 8 * i);
-    }
-    for (int i = 0; i < width; i++) *(v8f *)(out + 8 * i) = sums[i];
-}
-
-static void attend(const float *q, const float *keys, const float *values, int64_t length, int dim,
-                   float scale, float *scores, float *out) {
-    float most = -INFINITY;
-    for (int64_t t = 0; t < length; t++) {
-        v8f sum = splat(0);
-        for (int c = 0; c < dim; c += 8)
-            sum += *(const v8f *)(q + c) * *(const v8f *)(keys + t * dim + c);
-        scores[t] = sum8(sum) * scale;
-        most = scores[t] > most ? scores[t] : most;
-    }
-    for (int64_t t = length; t < (length + 7) / 8 * 8; t++) scores[t] = -INFINITY;
-    v8f total = splat(0);
-    for (int64_t t = 0; t < length; t += 8) {
-        v8f e = exp8(*(v8f *)(scores + t) - splat(most));
-        *(v8f *)(scores + t) = e;
-        total += e;
-    }
-    /* Past the end e**-inf was cut off at about 1e-38, not at 0: too little to count. */
-    float share = 1.0f / sum8(total);
-    int c = 0;
-    for (; c + 64 <= dim; c += 64) weigh(values + c, scores, length, dim, 8, out + c);
-    for (; c + 32 <= dim; c += 32) weigh(values + c, scores, length, dim, 4, out + c);
-    for (; c < dim; c += 8) weigh(values + c, scores, length, dim, 1, out + c);
-    for (c = 0; c < dim; c += 8) *(v8f *)(out + c) *= splat(share);
-}
-
-static void rotate(float *x, const float *cosines, const float *sines, int dim) {
-    int half = dim / 2;
-    for (int c = 0; c < half; c++) {
-        float a = x[c], b = x[c + half];
-        x[c] = a * cosines[c] - b * sines[c];
-        x[c + half] = b * cosines[c] + a * sines[c];
-    }
 }
 
 static Activations activations(const Scratch *s, const float *x) {
@@ -189,23 +143,30 @@ static void prepare_all(const Batch *b, const Scratch *s, const float *x, int n)
     for (int i = 0; i < b->tokens; i++) prepare_one(s, x + (size_t)i * s->wide, i, n);
 }
 
+/* Rows from r on that are multiplied at once. */
+static int side_rows(int rows, int r) { return rows - r < SIDE ? rows - r : SIDE; }
+
 /* out[i][r] = row r . activation i; no barrier after it. */
 static void multiply(const Matrix *w, const Activations *a, int n, float *out, int stride) {
     STRIPES_NOWAIT
-    for (int r = 0; r < w->rows; r++) {
-        float y[MAX_TOKENS];
-        dot_row(w, r, a, n, y);
-        for (int i = 0; i < n; i++) out[(size_t)i * stride + r] = y[i];
+    for (int r = 0; r < w->rows; r += SIDE) {
+        float y[MAX_TOKENS][SIDE];
+        int rows = side_rows(w->rows, r);
+        dot_rows(w, r, rows, a, n, y);
+        for (int i = 0; i < n; i++) memcpy(out + (size_t)i * stride + r, y[i], rows * sizeof(float));
     }
 }
 
 /* x[i][r] += scale * (row r . activation i) */
 static void add_product(const Model *m, const Matrix *w, const Activations *a, int n, float *x) {
     STRIPES
-    for (int r = 0; r < w->rows; r++) {
-        float y[MAX_TOKENS];
-        dot_row(w, r, a, n, y);
-        for (int i = 0; i < n; i++) x[(size_t)i * m->hidden + r] += m->residual_scale * y[i];
+    for (int r = 0; r < w->rows; r += SIDE) {
+        float y[MAX_TOKENS][SIDE];
+        int rows = side_rows(w->rows, r);
+        dot_rows(w, r, rows, a, n, y);
+        for (int i = 0; i < n; i++)
+            for (int k = 0; k < rows; k++)
+                x[(size_t)i * m->hidden + r + k] += m->residual_scale * y[i][k];
     }
 }
 
@@ -232,15 +193,17 @@ static void attention(const Model *m, const Batch *b, const Scratch *s, const La
                    sizeof(float) * dim);
         }
     }
-    int shared = m->heads / m->kv_heads;
+    /* One token's heads are shared out among the threads; of many, those that share keys stay
+     * together. */
+    int shared = m->heads / m->kv_heads, together = n > 1 ? shared : 1;
     FOR(1)
-    for (int j = 0; j < n * m->heads; j++) {
+    for (int j = 0; j < n * m->heads; j += together) {
         int i = j / m->heads, h = j % m->heads;
         size_t at = (size_t)b->sequence[i] * m->layers + index;
         int64_t begin = (int64_t)(h / shared) * b->capacity[b->sequence[i]] * dim;
         attend(s->q + (size_t)i * q_width + h * dim, b->keys[at] + begin, b->values[at] + begin,
-               b->positions[i] + 1, dim, m->attention_scale,
-               s->scores + omp_get_thread_num() * (b->longest + 16),
+               b->positions[i] + 1, dim, together, m->attention_scale,
+               s->scores + omp_get_thread_num() * score_floats(b->longest),
                s->mixed + (size_t)i * s->wide + h * dim);
     }
     prepare_all(b, s, s->mixed, q_width);
@@ -285,8 +248,8 @@ static void mamba(const Model *m, const Batch *b, const Scratch *s, const Layer 
                 v8f add = splat(dt * x[p]), sum = splat(0);
                 for (int c = 0; c < states; c += 8) {
                     v8f *cell = (v8f *)(state + (size_t)p * states + c);
-                    *cell = *cell * keep + add * *(const v8f *)(bs + c);
-                    sum += *cell * *(const v8f *)(cs + c);
+                    *cell = fma8(*cell, keep, add * *(const v8f *)(bs + c));
+                    sum = fma8(*cell, *(const v8f *)(cs + c), sum);
                 }
                 out[p] = sum8(sum) + l->skip[h] * x[p];
             }
@@ -309,11 +272,16 @@ static void mlp(const Model *m, const Batch *b, const Scratch *s, const Layer *l
     int n = b->tokens;
     Activations a = activations(s, s->h);
     STRIPES
-    for (int r = 0; r < m->mlp; r++) {
-        float gate[MAX_TOKENS], up[MAX_TOKENS];
-        dot_row(&l->gate, r, &a, n, gate);
-        dot_row(&l->up, r, &a, n, up);
-        for (int i = 0; i < n; i++) s->mixed[(size_t)i * s->wide + r] = silu(gate[i]) * up[i];
+    for (int r = 0; r < m->mlp; r += SIDE) {
+        float gate[MAX_TOKENS][SIDE], up[MAX_TOKENS][SIDE];
+        int rows = side_rows(m->mlp, r);
+        dot_rows(&l->gate, r, rows, &a, n, gate);
+        dot_rows(&l->up, r, rows, &a, n, up);
+        for (int i = 0; i < n; i++) {
+            float *mixed = s->mixed + (size_t)i * s->wide + r;
+            for (int k = 0; k < rows; k += 8)
+                *(v8f *)(mixed + k) = silu8(*(v8f *)(gate[i] + k)) * *(v8f *)(up[i] + k);
+        }
     }
     prepare_all(b, s, s->mixed, m->mlp);
     a = activations(s, s->mixed);
@@ -361,11 +329,14 @@ void agentkit_step(const Model *m, const Batch *b) {
         }
         Activations a = activations(&s, s.h);
         STRIPES
-        for (int r = 0; r < m->vocabulary; r++) {
-            float y[MAX_TOKENS];
-            dot_row(&m->head, r, &a, b->outputs, y);
-            for (int i = 0; i < b->outputs; i++)
-                b->logits[(size_t)i * m->vocabulary + r] = y[i] * m->logits_scale;
+        for (int r = 0; r < m->vocabulary; r += SIDE) {
+            float y[MAX_TOKENS][SIDE];
+            int rows = side_rows(m->vocabulary, r);
+            dot_rows(&m->head, r, rows, &a, b->outputs, y);
+            for (int i = 0; i < b->outputs; i++) {
+                float *logits = b->logits + (size_t)i * m->vocabulary + r;
+                for (int k = 0; k < rows; k++) logits[k] = y[i][k] * m->logits_scale;
+            }
         }
     }
 }
@@ -374,6 +345,32 @@ void agentkit_step(const Model *m, const Batch *b) {
 void agentkit_dequantize(const Matrix *w, float *out, int32_t threads) {
     PRAGMA(omp parallel for num_threads(threads) schedule(static))
     for (int r = 0; r < w->rows; r++) read_row(w, r, out + (size_t)r * w->cols);
+}
+
+/* out[i] = row ids[i] of the matrix as float32. */
+void agentkit_read_rows(const Matrix *w, const int64_t *ids, int32_t n, float *out) {
+    for (int i = 0; i < n; i++) read_row(w, ids[i], out + (size_t)i * w->cols);
+}
+
+/* Whether a matrix can be brought side by side here, by agentkit_interleave. Its halves are to be
+ * usable as matrices of their own, as some models keep two in one. */
+int32_t agentkit_can_interleave(int32_t rows, int32_t cols) {
+    return WIDE && rows % (2 * SIDE) == 0 && cols % GROUP == 0;
+}
+
+/* Bring the rows of a matrix side by side. It is in the plain form, but has the kind that it is to
+ * get; its values, scales and minima are written to other places. */
+void agentkit_interleave(const Matrix *w, uint8_t *values, uint16_t *scales, uint16_t *minima,
+                         int32_t threads) {
+    size_t row_bytes = 4 * row_words(w);
+    PRAGMA(omp parallel for num_threads(threads) schedule(static))
+    for (int r = 0; r < w->rows; r += SIDE) {
+        size_t at = (size_t)r * w->scale_stride;
+        interleave_block(w, (const uint8_t *)w->values + r * row_bytes, values + r * row_bytes);
+        interleave_halves((const uint16_t *)w->scales + at, w->scale_stride, scales + at);
+        if (minima)
+            interleave_halves((const uint16_t *)w->minima + at, w->scale_stride, minima + at);
+    }
 }
 
 /* Floats of scratch memory that agentkit_linear needs. */
@@ -386,12 +383,22 @@ int64_t agentkit_linear_floats(const Matrix *w, int32_t n) {
 void agentkit_linear(const Matrix *w, const float *x, int32_t n, float *out, float *scratch,
                      int32_t threads) {
     int stride = round_up(w->cols / GROUP + 1, 8), wide = round_up(w->cols, 2 * GROUP);
-    float *sums = scratch, *steps = scratch + n * stride;
-    int16_t *fixed = (int16_t *)(scratch + 2 * n * stride), *pairs = fixed + (size_t)n * wide;
-    for (int i = 0; i < n; i++)
-        prepare(x + (size_t)i * w->cols, w->cols, sums + i * stride, fixed + (size_t)i * wide,
-                pairs + (size_t)i * wide, steps + i * stride, stride);
-    Activations a = {x, sums, fixed, pairs, steps, w->cols, stride, wide};
+    float *sums = scratch, *steps = scratch + (size_t)n * stride;
+    int16_t *fixed = (int16_t *)(scratch + 2 * (size_t)n * stride), *pairs = fixed + (size_t)n * wide;
     PRAGMA(omp parallel num_threads(threads))
-    multiply(w, &a, n, out, w->rows);
+    {
+        PRAGMA(omp for schedule(static))
+        for (int i = 0; i < n; i++) {
+            size_t at = (size_t)i * stride, from = (size_t)i * wide;
+            prepare(x + (size_t)i * w->cols, w->cols, sums + at, fixed + from, pairs + from, steps + at,
+                    stride);
+        }
+        for (int i = 0; i < n; i += MAX_TOKENS) {
+            size_t at = (size_t)i * stride, from = (size_t)i * wide;
+            Activations a = {x + (size_t)i * w->cols, sums + at, fixed + from, pairs + from,
+                             steps + at, w->cols, stride, wide};
+            multiply(w, &a, n - i < MAX_TOKENS ? n - i : MAX_TOKENS, out + (size_t)i * w->rows,
+                     w->rows);
+        }
+    }
 }

@@ -20,7 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from agentkit.engine.native.library import BF16, F32, Q4_1, Q8_0, Library, Matrix, library
+from agentkit.engine.native.library import (
+    BF16,
+    F32,
+    Q4_1,
+    Q4_1_X16,
+    Q8_0,
+    Q8_0_X16,
+    Library,
+    Matrix,
+    library,
+)
 
 __all__ = [
     "PackedEmbedding",
@@ -40,6 +50,8 @@ WeightForm = Literal["float32", "bfloat16", "int8", "int4"]
 """How the matrices of a model are held in memory."""
 
 _GROUP = 32
+_FEW = 32
+"""Inputs up to which the library's products are faster than to unpack and to use BLAS."""
 _BLOCK_BYTES = 4 << 20
 """Float32 weights unpacked at a time when a long input is multiplied: what fits a CPU's cache."""
 
@@ -49,7 +61,8 @@ class PackedWeight:
     """A matrix of weights in one of the native forms."""
 
     kind: int
-    """``F32``, ``BF16``, ``Q8_0`` or ``Q4_1`` of :mod:`agentkit.engine.native.library`."""
+    """``F32``, ``BF16``, ``Q8_0`` or ``Q4_1`` of :mod:`agentkit.engine.native.library`; or
+    ``Q8_0_X16`` or ``Q4_1_X16``, after :meth:`interleave`."""
     rows: int
     """Outputs."""
     cols: int
@@ -86,8 +99,30 @@ class PackedWeight:
         matrix.owner = (self, bias)  # The tensors live as long as what points to them.
         return matrix
 
+    def interleave(self, lib: Library) -> None:
+        """Bring the rows side by side, sixteen at a time, if the library is faster with that.
+
+        It is a layout of this machine's, not of files: see ``side_by_side.h``.
+        """
+        kinds = {Q8_0: Q8_0_X16, Q4_1: Q4_1_X16}
+        if self.kind not in kinds or not lib.can_interleave(self.rows, self.cols):
+            return
+        assert self.scales is not None
+        self.kind = kinds[self.kind]
+        before = self.matrix()
+        values, scales = torch.empty_like(self.values), torch.empty_like(self.scales)
+        minima = None if self.minima is None else torch.empty_like(self.minima)
+        lib.interleave(before, values, scales, minima)
+        self.values, self.scales, self.minima = values, scales, minima
+
     def unpack(self) -> torch.Tensor:
         """The matrix in float32."""
+        if self.kind in (Q8_0_X16, Q4_1_X16):
+            lib = library()
+            assert lib is not None  # which has interleaved it
+            out = torch.empty(self.rows, self.cols)
+            lib.dequantize(self.matrix(), out)
+            return out
         if self.scales is None:
             return self.values.float()
         groups = self.cols // _GROUP
@@ -173,7 +208,8 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (..., inputs) to (..., outputs)."""
         packed, x = self.packed, x.float()
-        if x.numel() // packed.cols <= self._library.max_tokens // 2:
+        few = x.numel() // packed.cols <= _FEW
+        if few or packed.kind in (Q8_0_X16, Q4_1_X16):
             return self._library.linear(packed.matrix(bias=self.bias), x)
         if packed.kind == F32:
             return functional.linear(x, packed.values, self.bias)
@@ -202,17 +238,8 @@ class PackedEmbedding(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Shape (...) to (..., columns), float32."""
-        packed, flat = self.packed, ids.reshape(-1)
-        chosen = PackedWeight(
-            packed.kind,
-            len(flat),
-            packed.cols,
-            packed.values[flat],
-            None if packed.scales is None else packed.scales[flat],
-            None if packed.minima is None else packed.minima[flat],
-        )
-        out = torch.empty(len(flat), packed.cols)
-        self._library.dequantize(chosen.matrix(), out)
+        packed = self.packed
+        out = self._library.read_rows(packed.matrix(), ids.reshape(-1))
         return out.reshape(*ids.shape, packed.cols)
 
 
@@ -240,6 +267,7 @@ def pack_model(
         key = weight.data_ptr()
         if key not in made:
             made[key] = (ready or {}).get(name) or pack(weight, wanted)
+            made[key].interleave(lib)
         replacement: nn.Module
         if isinstance(module, nn.Embedding):
             replacement = PackedEmbedding(made[key], lib)
