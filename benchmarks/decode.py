@@ -30,7 +30,7 @@ def run() -> list[Figure]:
     for form, model in plain.items():
         for count in (1, TOKENS):
             ways[f"plain {form} {count}"] = partial(generate_tokens, model, prompt, count)
-    llama = _llama()
+    llama = installed_llama()
     if llama is not None:
         for count in (1, TOKENS):
             ways[f"llama.cpp {count}"] = partial(_llama_decode, llama, prompt, count)
@@ -77,7 +77,7 @@ def _figure(
     )
 
 
-def _llama() -> Any:
+def installed_llama() -> Any:
     """The same GGUF file in llama.cpp, or None if ``llama-cpp-python`` is not installed."""
     file = embedded_gguf()
     if importlib.util.find_spec("llama_cpp") is None or file is None:
