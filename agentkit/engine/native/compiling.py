@@ -18,7 +18,14 @@ __all__ = ["compiled_library", "why_not"]
 
 _log = logging.getLogger(__name__)
 
-_SOURCES = ("kernels.h", "quantized.h", "side_by_side.h", "attention.h", "step.c")
+_SOURCES = (
+    "kernels.h",
+    "quantized.h",
+    "side_by_side.h",
+    "attention.h",
+    "products.h",
+    "step.c",
+)
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-psabi")
 _SECONDS = 120.0
 
