@@ -10,23 +10,15 @@ import torch
 
 from agentkit.engine.backend import Backend, DraftCost, Row
 from agentkit.engine.kv_cache import KVCache
-from agentkit.engine.native.library import (
-    BF16,
-    F32,
-    Q4_1,
-    Q4_1_X16,
-    Q8_0,
-    Q8_0_X16,
-    Batch,
-    Library,
-)
+from agentkit.engine.native.library import BF16, F32, INTERLEAVED, Q4_1, Q8_0, Batch, Library
 from agentkit.engine.native.model import NativeModel
 
 __all__ = ["NativeBackend"]
 
 # What each token more adds to a pass that reads one, as measured with SmolLM2-135M on two cores:
 # the less there is to fetch of the weights, the more the arithmetic counts.
-_TOKEN_COST = {F32: 0.06, BF16: 0.22, Q8_0: 0.3, Q4_1: 0.42, Q8_0_X16: 0.12, Q4_1_X16: 0.25}
+_TOKEN_COST = {F32: 0.06, BF16: 0.22, Q8_0: 0.3, Q4_1: 0.42}
+_TOKEN_COST |= {INTERLEAVED[Q8_0]: 0.12, INTERLEAVED[Q4_1]: 0.25}
 
 
 class NativeBackend:
@@ -53,7 +45,7 @@ class NativeBackend:
         self._scratch = torch.empty(0)
         kind = native.struct.layer[0].gate.kind
         self.draft_cost = DraftCost(0.0, _TOKEN_COST[kind])
-        self._reads_prompts = kind in (Q8_0_X16, Q4_1_X16) and not any(native.recurrent)
+        self._reads_prompts = kind in INTERLEAVED.values() and not any(native.recurrent)
 
     @property
     def identity(self) -> str:

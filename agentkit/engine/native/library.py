@@ -14,10 +14,9 @@ from agentkit.engine.native.compiling import compiled_library
 __all__ = [
     "BF16",
     "F32",
+    "INTERLEAVED",
     "Q4_1",
-    "Q4_1_X16",
     "Q8_0",
-    "Q8_0_X16",
     "Batch",
     "Layer",
     "Library",
@@ -29,6 +28,8 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 F32, BF16, Q8_0, Q4_1, Q8_0_X16, Q4_1_X16 = range(6)
+INTERLEAVED = {Q8_0: Q8_0_X16, Q4_1: Q4_1_X16}
+"""Kinds of matrices, and what they become with their rows side by side."""
 
 _i32, _i64, _f32, _p = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 

@@ -23,10 +23,9 @@ from torch.nn import functional
 from agentkit.engine.native.library import (
     BF16,
     F32,
+    INTERLEAVED,
     Q4_1,
-    Q4_1_X16,
     Q8_0,
-    Q8_0_X16,
     Library,
     Matrix,
     library,
@@ -62,7 +61,7 @@ class PackedWeight:
 
     kind: int
     """``F32``, ``BF16``, ``Q8_0`` or ``Q4_1`` of :mod:`agentkit.engine.native.library`; or
-    ``Q8_0_X16`` or ``Q4_1_X16``, after :meth:`interleave`."""
+    one of its ``INTERLEAVED``, after :meth:`interleave`."""
     rows: int
     """Outputs."""
     cols: int
@@ -80,6 +79,11 @@ class PackedWeight:
         """Bytes that it occupies."""
         parts = (self.values, self.scales, self.minima)
         return sum(part.nbytes for part in parts if part is not None)
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether its rows are side by side."""
+        return self.kind in INTERLEAVED.values()
 
     def matrix(
         self, begin: int = 0, end: int | None = None, *, bias: torch.Tensor | None = None
@@ -104,11 +108,10 @@ class PackedWeight:
 
         It is a layout of this machine's, not of files: see ``side_by_side.h``.
         """
-        kinds = {Q8_0: Q8_0_X16, Q4_1: Q4_1_X16}
-        if self.kind not in kinds or not lib.can_interleave(self.rows, self.cols):
+        if self.kind not in INTERLEAVED or not lib.can_interleave(self.rows, self.cols):
             return
         assert self.scales is not None
-        self.kind = kinds[self.kind]
+        self.kind = INTERLEAVED[self.kind]
         before = self.matrix()
         values, scales = torch.empty_like(self.values), torch.empty_like(self.scales)
         minima = None if self.minima is None else torch.empty_like(self.minima)
@@ -117,7 +120,7 @@ class PackedWeight:
 
     def unpack(self) -> torch.Tensor:
         """The matrix in float32."""
-        if self.kind in (Q8_0_X16, Q4_1_X16):
+        if self.interleaved:
             lib = library()
             assert lib is not None  # which has interleaved it
             out = torch.empty(self.rows, self.cols)
@@ -209,7 +212,7 @@ class PackedLinear(nn.Module):
         """Shape (..., inputs) to (..., outputs)."""
         packed, x = self.packed, x.float()
         few = x.numel() // packed.cols <= _FEW
-        if few or packed.kind in (Q8_0_X16, Q4_1_X16):
+        if few or packed.interleaved:
             return self._library.linear(packed.matrix(bias=self.bias), x)
         if packed.kind == F32:
             return functional.linear(x, packed.values, self.bias)
