@@ -46,7 +46,9 @@ def served() -> Iterator[str]:
             sampling=asking.sampling,
             approvals={"get_weather": "ask"},
         )
-        handbook = reader(model, open_index(HANDBOOK), top_k=1)
+        index = open_index(HANDBOOK)
+        index.retrieve("How long does it last?")  # The first search loads MiniLM.
+        handbook = reader(model, index, top_k=1)
         app = create_app(agents={"handbook": handbook, "weather": careful})
         config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
         ready = threading.Event()
