@@ -170,7 +170,7 @@ def test_no_more_turns_than_max_batch_are_at_work(granite: TransformersModel) ->
 def test_a_long_prompt_does_not_stall_the_tokens_of_others(dense: TransformersModel) -> None:
     dense.engine.prefill_chunk = 64
     watched = watch(dense)
-    long = request("a long text, word after word " * 100, max_tokens=2)
+    long = request("a long text, word after word " * 200, max_tokens=2)
 
     async def go() -> None:
         writing = asyncio.create_task(generate(dense, request("go", max_tokens=200)))
