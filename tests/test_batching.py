@@ -173,7 +173,7 @@ def test_a_long_prompt_does_not_stall_the_tokens_of_others(dense: TransformersMo
     long = request("a long text, word after word " * 200, max_tokens=2)
 
     async def go() -> None:
-        writing = asyncio.create_task(generate(dense, request("go", max_tokens=200)))
+        writing = asyncio.create_task(generate(dense, request("go", max_tokens=1500)))
         await watched.reaches(5)
         await generate(dense, long)
         writing.cancel()
