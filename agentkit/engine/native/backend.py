@@ -84,15 +84,13 @@ class NativeBackend:
 
     def _is_native(self, row: Row) -> bool:
         """Whether a row is read natively: its cache is of that kind, and it is faster so."""
-        layers = row.cache.state.layers
-        if not row.cache.token_ids and self._reads_prompts:
+        layers, begins = row.cache.state.layers, not row.cache.token_ids
+        if not self._reads_prompts and (begins or len(row.token_ids) > self._most):
+            return False
+        if begins:
             for layer in layers:
                 if layer.storage is None:
                     layer.begin(self._native.struct.kv_heads, self._native.head_dim)
-        elif not row.cache.token_ids or not (
-            self._reads_prompts or len(row.token_ids) <= self._most
-        ):
-            return False
         return all(_is_float32(layer) for layer in layers)
 
     def _in_pieces(self, row: Row) -> torch.Tensor:
